@@ -1,0 +1,73 @@
+# Two commands do all set-up: `make demo` and `make test`. Both work a second time.
+# `make bench` times, `make check` is what CI runs before the slow tests.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+PLUGINS := $(sort $(wildcard plugins/*))
+EDITABLE := $(foreach plugin,$(PLUGINS),-e $(plugin))
+DESCRIBED := pyproject.toml constraints.txt Makefile $(wildcard plugins/*/pyproject.toml)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test slow bench check lint help clean
+
+help:
+	@echo "make demo   install into .venv, run the embedded suite, show the tables"
+	@echo "make test   install what the tests need, run them (a few minutes)"
+	@echo "make check  test, then ruff, mypy and the slow tests (what CI runs)"
+	@echo "make bench  the speed bars, measured on this machine"
+	@echo "make clean  remove .venv and caches (results stay)"
+
+demo: .venv/installed
+	$(BIN)/kdbench run digits
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+bench: .venv/installed-dev
+	$(BIN)/python -m pytest -o addopts="--import-mode=importlib --strict-markers" \
+		tests/bench --benchmark-only --benchmark-disable-gc -s
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: test lint slow
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks
+
+.venv/bin/python:
+	@found=; for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11 python; do \
+		if [ -n "$$python" ] && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+		then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "make: kdbench needs Python 3.11 or newer, and none was found."; \
+		echo "  Install one, or name it: make PYTHON=/path/to/python3.12 demo"; exit 1; \
+	fi; \
+	echo "creating .venv with $$("$$found" --version)"; \
+	"$$found" -m venv .venv || { rm -rf .venv; \
+		echo "make: $$found could not create a virtual environment (see above);"; \
+		echo "  on Debian and Ubuntu the package python3-venv brings what it needs"; exit 1; }
+
+.venv/installed: $(DESCRIBED) | .venv/bin/python
+	@$(call install,-e .)
+
+.venv/installed-dev: $(DESCRIBED) | .venv/bin/python
+	@$(call install,-e ".[dev]")
+	@touch .venv/installed
+
+# $(1): how to install kdbench itself. The build tool goes first, so that each of the
+# five editable installs need not fetch its own.
+define install
+echo "installing into .venv (a few minutes the first time, most of it PyTorch)"; \
+{ $(PIP) install --quiet -c constraints.txt hatchling editables && \
+  $(PIP) install --quiet -c constraints.txt --no-build-isolation $(1) $(EDITABLE); } || { \
+	echo "make: the installation failed, see above. It needs a package registry (PyPI,"; \
+	echo "  or a mirror named in PIP_INDEX_URL) that has what constraints.txt names."; exit 1; }
+touch $@
+endef

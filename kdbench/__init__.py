@@ -1,0 +1,68 @@
+"""kdbench: which knowledge-distillation strategy gives the best student?
+
+The names below are what plugins are written against; they are loaded on first use, so
+that the command line starts fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kdbench.api import (
+        Batch,
+        Context,
+        Data,
+        Dataset,
+        Executor,
+        Finished,
+        Measure,
+        Model,
+        Outputs,
+        Pair,
+        Renderer,
+        Split,
+        Strategy,
+        SuiteFile,
+        Tapped,
+        Task,
+        UserError,
+        hookimpl,
+    )
+    from kdbench.records import Recipe, Record, Run
+    from kdbench.store import load_results
+
+__all__ = [
+    "Batch",
+    "Context",
+    "Data",
+    "Dataset",
+    "Executor",
+    "Finished",
+    "Measure",
+    "Model",
+    "Outputs",
+    "Pair",
+    "Recipe",
+    "Record",
+    "Renderer",
+    "Run",
+    "Split",
+    "Strategy",
+    "SuiteFile",
+    "Tapped",
+    "Task",
+    "UserError",
+    "hookimpl",
+    "load_results",
+]
+
+_ELSEWHERE = {"Record": "records", "Recipe": "records", "Run": "records"}
+_ELSEWHERE["load_results"] = "store"
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'kdbench' has no attribute {name!r}")
+    return getattr(import_module(f"kdbench.{_ELSEWHERE.get(name, 'api')}"), name)

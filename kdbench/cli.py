@@ -1,0 +1,287 @@
+"""The command line. Nothing heavy is imported before a command runs.
+
+Exit codes: 0 all asked-for runs finished, 1 some failed (the report is written all the
+same), 2 bad input (nothing started), 130 interrupted (the same command resumes).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from kdbench.config import Suite
+    from kdbench.plugins import Host
+
+app = typer.Typer(
+    name="kdbench",
+    help="Which knowledge-distillation strategy gives the best student?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DEBUG = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
+PLUGIN = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="Load an unpackaged plugin."),
+]
+DATA_DIR = Annotated[
+    Path | None,
+    typer.Option(envvar="KDBENCH_DATA", help="Folder that holds the datasets."),
+]
+OUT = Annotated[Path, typer.Option(help="Folder that holds the suites' results.")]
+AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+STRATEGY = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--strategy",
+        "-s",
+        metavar="NAME[key=value,...]",
+        help="Only these strategies; several values of a key make several rows.",
+    ),
+]
+PAIR = Annotated[
+    list[str] | None, typer.Option("--pair", "-p", help="Only these pairs.")
+]
+DATASET = Annotated[
+    list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
+]
+SEEDS = Annotated[int | None, typer.Option(help="Number of seeds: 0, 1, ...")]
+EPOCHS = Annotated[int | None, typer.Option(help="Epochs instead of the recipe's.")]
+SUITE = Annotated[str, typer.Argument(help="A suite's name, or a TOML file.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and exit code 2."""
+    if "--debug" in sys.argv[1:]:
+        app()
+    from kdbench.api import UserError
+
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+def choose_suite(
+    host: Host,
+    suite: str,
+    strategy: list[str] | None,
+    pair: list[str] | None,
+    dataset: list[str] | None,
+    seeds: int | None,
+    epochs: int | None,
+) -> Suite:
+    """The suite by name or file, with the command line's choices applied."""
+    from kdbench.config import changed, read_suite, split_selections
+
+    path = Path(suite)
+    if path.suffix != ".toml":
+        path = host.get("suites", suite).thing.path
+    changes: dict[str, Any] = {
+        "strategies": split_selections(strategy or []),
+        "pairs": split_selections(pair or []),
+        "datasets": split_selections(dataset or []),
+        "seeds": seeds,
+        "epochs": epochs,
+    }
+    return changed(
+        read_suite(path), {k: v for k, v in changes.items() if v not in (None, [])}
+    )
+
+
+@app.command()
+def run(
+    suite: SUITE = "digits",
+    strategy: STRATEGY = None,
+    pair: PAIR = None,
+    dataset: DATASET = None,
+    seeds: SEEDS = None,
+    epochs: EPOCHS = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    data_dir: DATA_DIR = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch missing datasets into --data-dir.")
+    ] = False,
+    out: OUT = Path("results"),
+    plugin: PLUGIN = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes for tiny models.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="Where the groups run.")] = "local",
+    checkpoint_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between checkpoints.")
+    ] = 60.0,
+    debug: DEBUG = False,  # noqa: ARG001 - main() looks at it
+) -> None:
+    """Train, measure and report a suite; run again to resume what was interrupted."""
+    from kdbench.plugins import Host
+    from kdbench.session import Options, Session
+
+    _check_folder(data_dir, download)
+    host = Host(files=plugin or [])
+    chosen = choose_suite(host, suite, strategy, pair, dataset, seeds, epochs)
+    options = Options(
+        out=out,
+        device=device,
+        data_dir=data_dir,
+        download=download,
+        workers=workers or os.cpu_count() or 1,
+        executor=executor,
+        checkpoint_every_s=checkpoint_every,
+    )
+    raise SystemExit(Session(host, chosen, options).run())
+
+
+def _check_folder(data_dir: Path | None, download: bool) -> None:
+    from kdbench.api import UserError
+
+    if data_dir is not None and not data_dir.is_dir() and not download:
+        raise UserError(
+            f"data folder {data_dir} does not exist; name the folder that holds the "
+            "datasets with --data-dir or KDBENCH_DATA"
+        )
+
+
+@app.command()
+def plan(
+    suite: SUITE = "digits",
+    strategy: STRATEGY = None,
+    pair: PAIR = None,
+    dataset: DATASET = None,
+    seeds: SEEDS = None,
+    epochs: EPOCHS = None,
+    out: OUT = Path("results"),
+    plugin: PLUGIN = None,
+    debug: DEBUG = False,  # noqa: ARG001
+) -> None:
+    """Show the grid of a suite, what of it is done, and what the rest will cost."""
+    from kdbench import listing
+    from kdbench.plugins import Host
+
+    host = Host(files=plugin or [])
+    chosen = choose_suite(host, suite, strategy, pair, dataset, seeds, epochs)
+    listing.show_plan(host, chosen, out)
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of records, one or more.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Where to write (default: FOLDER/report).")
+    ] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", "-f", help="Only these formats.")
+    ] = None,
+    plugin: PLUGIN = None,
+    debug: DEBUG = False,  # noqa: ARG001
+) -> None:
+    """Write tables, plots and a page from records; trains nothing."""
+    from rich.console import Console
+
+    from kdbench.plugins import Host
+    from kdbench.report import write
+    from kdbench.report.terminal import print_tables
+    from kdbench.store import load
+
+    folders = folder or [Path("results/digits")]
+    results = load(folders)
+    host = Host(files=plugin or [])
+    chosen = formats or host.names("renderers")
+    renderers = [host.get("renderers", name).thing for name in chosen]
+    target = to or folders[0] / "report"
+    files = write(results, target, renderers)
+    print_tables(results, Console())
+    page = next((f for f in files if f.suffix == ".html"), target)
+    typer.echo(f"report: {page}")
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="strategies, models, pairs, datasets, suites, measures, executors "
+            "or renderers."
+        ),
+    ] = "strategies",
+    as_json: AS_JSON = False,
+    plugin: PLUGIN = None,
+    debug: DEBUG = False,  # noqa: ARG001
+) -> None:
+    """List what the plugins offer."""
+    from kdbench import listing
+    from kdbench.plugins import Host
+
+    listing.show_list(Host(files=plugin or []), kind, as_json)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Any name that `list` prints.")],
+    plugin: PLUGIN = None,
+    debug: DEBUG = False,  # noqa: ARG001
+) -> None:
+    """Show one strategy, model, pair, dataset, suite or measure in full."""
+    from kdbench import listing
+    from kdbench.plugins import Host
+
+    listing.show_one(Host(files=plugin or []), name)
+
+
+@app.command()
+def plugins(
+    as_json: AS_JSON = False,
+    plugin: PLUGIN = None,
+    debug: DEBUG = False,  # noqa: ARG001
+) -> None:
+    """Show every plugin's status, version, offers and error."""
+    from kdbench import listing
+    from kdbench.plugins import Host
+
+    listing.show_plugins(Host(files=plugin or []), as_json)
+
+
+@app.command()
+def info(
+    data_dir: DATA_DIR = None,
+    as_json: AS_JSON = False,
+    debug: DEBUG = False,  # noqa: ARG001
+) -> None:
+    """Show the machine, the versions, the devices and the data found."""
+    from kdbench import listing
+    from kdbench.plugins import Host
+
+    listing.show_info(Host(), data_dir, as_json)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from kdbench import __version__
+
+        typer.echo(f"kdbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show it."),
+    ] = False,
+) -> None:
+    """Which knowledge-distillation strategy gives the best student?"""
+    _ = version
+
+
+if __name__ == "__main__":
+    main()

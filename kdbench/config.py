@@ -1,0 +1,169 @@
+"""Suite TOML -> Suite: the first step of the data flow.
+
+Errors name the file, the line and the key, with near matches.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from kdbench.api import UserError
+from kdbench.records import Recipe, Strict
+
+
+class Suite(Strict):
+    """Datasets x pairs x strategies x seeds, and the recipe they are trained by."""
+
+    name: str
+    title: str = ""
+    datasets: tuple[str, ...] = Field(min_length=1)
+    pairs: tuple[str, ...] = Field(min_length=1)
+    strategies: tuple[str, ...] = Field(min_length=1)
+    seeds: int = Field(default=3, ge=1, le=1000)
+    recipe: Recipe = Recipe()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
+            raise ValueError("a suite's name becomes a folder: letters, digits, -_.+")
+        return name
+
+    @field_validator("datasets", "pairs", "strategies")
+    @classmethod
+    def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One strategy by name with hyper-parameters given: `kd[temperature=2]`."""
+
+    name: str
+    params: Mapping[str, Any]
+
+
+def read_suite(path: Path) -> Suite:
+    """Parse and check a suite file; its name is the file's name without ending."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"suite file {path} cannot be read: {error}") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"suite file {path} is not valid TOML: {error}") from error
+    try:
+        return Suite(**{"name": path.stem, **values})
+    except ValidationError as error:
+        raise UserError(_explain(error, f"suite file {path}", text)) from None
+
+
+def changed(suite: Suite, changes: Mapping[str, Any]) -> Suite:
+    """The suite with command-line choices applied and checked again."""
+    values = suite.model_dump()
+    recipe = {k: v for k, v in changes.items() if k in Recipe.model_fields}
+    values.update({k: v for k, v in changes.items() if k not in recipe})
+    values["recipe"].update(recipe)
+    try:
+        return Suite(**values)
+    except ValidationError as error:
+        raise UserError(_explain(error, "the command line", "")) from None
+
+
+def _explain(error: ValidationError, where: str, text: str) -> str:
+    """The first problem of a validation, for a reader who has the file open."""
+    problem = error.errors()[0]
+    keys = [str(part) for part in problem["loc"]]
+    key = keys[-1] if keys else ""
+    line = _line_of(next((k for k in reversed(keys) if not k.isdigit()), ""), text)
+    place = f"{where}, line {line}" if line else where
+    if problem["type"] == "extra_forbidden":
+        fields = Recipe.model_fields if "recipe" in keys[:-1] else Suite.model_fields
+        near = difflib.get_close_matches(key, fields, n=2, cutoff=0.5)
+        options = " or ".join(map(repr, near)) or ", ".join(sorted(fields))
+        hint = f"did you mean {options}?" if near else f"known: {options}"
+        return f"{place}: unknown key {'.'.join(keys)!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{place}: key {'.'.join(keys)!r} is missing"
+    given = problem["input"]
+    return f"{place}: {'.'.join(keys)} = {given!r}: {problem['msg']}"
+
+
+def _line_of(key: str, text: str) -> int | None:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if key and re.match(rf"\s*\[?\s*{re.escape(key)}\s*[=\]]", line):
+            return number
+    return None
+
+
+def parse_selection(text: str) -> list[Selection]:
+    """`kd[temperature=2,4,ce_weight=0.5]` -> one selection per combination of values.
+
+    A comma separates values; a part with "=" begins the next hyper-parameter.
+    """
+    match = re.fullmatch(r"\s*([^\s\[\],]+)\s*(?:\[(.*)\])?\s*", text)
+    if not match:
+        raise UserError(
+            f"strategy {text!r} is not understood; write NAME or NAME[key=value,value]"
+        )
+    name, inside = match.groups()
+    choices: dict[str, list[Any]] = {}
+    for part in (inside or "").split(",") if inside else []:
+        key, equals, value = part.rpartition("=")
+        if equals:
+            last = key.strip()
+            if not last or last in choices:
+                raise UserError(f"strategy {text!r}: {last!r} is empty or given twice")
+            choices[last] = []
+        elif not choices:
+            raise UserError(f"strategy {text!r}: {part!r} lacks 'key='")
+        choices[last].append(_value(value.strip()))
+    return [
+        Selection(name, dict(zip(choices, values, strict=True)))
+        for values in product(*choices.values())
+    ]
+
+
+def _value(text: str) -> Any:
+    """A number, true/false or null as JSON writes them; anything else is a string."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def split_selections(texts: Iterable[str]) -> list[str]:
+    """Split "a,b[x=1,2]" at the commas outside brackets."""
+    found: list[str] = []
+    for text in texts:
+        found += [part.strip() for part in re.split(r",(?![^\[]*\])", text)]
+    return [part for part in found if part]
+
+
+def label_of(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """`kd`, or `kd[temperature=2]` where it differs from the defaults."""
+    odd = [f"{k}={_text(v)}" for k, v in params.items() if defaults.get(k) != v]
+    return f"{name}[{','.join(odd)}]" if odd else name
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def with_controls(selections: Sequence[str], controls: Sequence[str]) -> list[str]:
+    """The selections, with the controls that every table holds put first."""
+    named = {parse_selection(text)[0].name for text in selections}
+    return [c for c in controls if c not in named] + list(selections)

@@ -1,0 +1,52 @@
+"""The embedded dataset: scikit-learn's 1,797 scanned digits of 8x8 grey pixels.
+
+Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI repository
+(the test part of it, which scikit-learn carries).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from kdbench.api import Data, Dataset, Split, Task
+
+TEST_ITEMS = 450
+
+
+def load(data_dir: Path | None, download: bool) -> Data:  # noqa: ARG001 - embedded
+    """A fixed stratified split: 1,347 train, 450 test; nothing is read from disk.
+
+    Inputs are (N, 1, 8, 8) uint8 from 0 to 16.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    train, test = train_test_split(
+        range(len(digits.target)),
+        test_size=TEST_ITEMS,
+        random_state=0,
+        stratify=digits.target,
+    )
+    inputs = torch.tensor(digits.images, dtype=torch.uint8).unsqueeze(1)
+    targets = torch.tensor(digits.target, dtype=torch.int64)
+    known = inputs[train].double()
+    return Data(
+        train=Split(inputs=inputs[train], targets=targets[train]),
+        test=Split(inputs=inputs[test], targets=targets[test]),
+        mean=(known.mean().item(),),
+        std=(known.std(correction=0).item(),),
+    )
+
+
+DIGITS = Dataset(
+    name="digits",
+    summary="1,797 real scanned digits, 8x8 grey; embedded, nothing to download",
+    source="Alpaydin & Kaynak 1998, UCI; carried by scikit-learn",
+    task=Task(outputs=10),
+    input_shape=(1, 8, 8),
+    load=load,
+    embedded=True,
+)

@@ -1,0 +1,285 @@
+"""A learner: one run's student(s), adapters, optimiser and random streams."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.api import Batch, Model, Outputs, Shape, Strategy, Tapped
+from kdbench.engine.feed import Feed, Step
+from kdbench.engine.streams import global_stream, seed_global, seed_of
+from kdbench.engine.teacher import predict
+from kdbench.models.taps import TappedModel, probe
+from kdbench.records import Recipe, Run
+
+Position = tuple[int, int]
+"""(epoch, step) to do next."""
+
+
+def make_optimiser(
+    recipe: Recipe, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The recipe's optimiser; weight decay covers every parameter alike (rule 12)."""
+    wanted = list(parameters)
+    if recipe.optimiser == "adam":
+        return torch.optim.Adam(
+            wanted, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        wanted,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def build_students(
+    run: Run, specs: Sequence[Model], shape: Shape, outputs: int
+) -> list[nn.Module]:
+    """Fresh students: the same start for every strategy of a seed (rule 14)."""
+    students = []
+    for slot, spec in enumerate(specs):
+        with global_stream(run.seed, "init", spec.name, slot):
+            students.append(spec.build(shape, outputs).train())
+    return students
+
+
+def reason_of(error: BaseException) -> str:
+    """One line: what was raised, and where in the plugin's own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    what = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    if not frames:
+        return what
+    last = frames[-1]
+    return f"{what} ({last.filename.rpartition('/')[2]}:{last.lineno})"
+
+
+class Trace:
+    """What a run leaves behind per epoch, and what it has cost so far."""
+
+    def __init__(self) -> None:
+        self.curves: dict[str, list[float | None]] = {}
+        self.cost = dict.fromkeys(
+            ("own_s", "data_s", "teacher_s", "data_share_s", "teacher_share_s"), 0.0
+        )
+        self.cost["teacher_forwards"] = 0
+        self.cost["student_epochs"] = 0
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, term: str, value: Tensor) -> None:
+        """Add a step's term to the epoch's mean, on the device."""
+        value = value.detach().double()
+        known = self._sums.get(term)
+        self._sums[term] = value if known is None else known + value
+        self._counts[term] = self._counts.get(term, 0) + 1
+
+    def charge(
+        self,
+        data_s: float,
+        learners: int,
+        teacher_s: Sequence[float],
+        users: Sequence[int],
+    ) -> None:
+        """Charge a step's data and teachers: in full, and as shared with the company.
+
+        `learners` shared the data; `users[k]` of them the teacher that took
+        `teacher_s[k]` seconds.
+        """
+        self.cost["data_s"] += data_s
+        self.cost["data_share_s"] += data_s / learners
+        self.cost["teacher_s"] += sum(teacher_s)
+        self.cost["teacher_share_s"] += sum(
+            s / n for s, n in zip(teacher_s, users, strict=True)
+        )
+        self.cost["teacher_forwards"] += len(teacher_s)
+
+    def end_epoch(self, values: Mapping[str, float]) -> list[str]:
+        """Close the epoch's point of every curve; returns the terms not finite."""
+        means = {f"loss/{k}": v.item() / self._counts[k] for k, v in self._sums.items()}
+        broken = []
+        done = max((len(c) for c in self.curves.values()), default=0)
+        for name, value in {**means, **values}.items():
+            if not math.isfinite(value):
+                broken.append(name.removeprefix("loss/"))
+            curve = self.curves.setdefault(name, [None] * done)
+            curve.append(value if math.isfinite(value) else None)
+        for curve in self.curves.values():
+            curve += [None] * (done + 1 - len(curve))
+        self._sums, self._counts = {}, {}
+        return broken
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "curves": self.curves,
+            "cost": self.cost,
+            "sums": self._sums,
+            "counts": self._counts,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.curves = state["curves"]
+        self.cost = state["cost"]
+        self._sums = state["sums"]
+        self._counts = state["counts"]
+
+
+class Learner:
+    """One run in a lockstep group."""
+
+    def __init__(
+        self,
+        run: Run,
+        strategy: Strategy,
+        specs: Sequence[Model],
+        teachers: Sequence[tuple[Model, nn.Module]],
+        feed: Feed,
+        shape: Shape,
+        outputs: int,
+    ):
+        """Build students and adapters; whatever the plugin raises passes through."""
+        self.run = run
+        self.strategy = strategy
+        self.feed = feed
+        self.position: Position = (0, 0)
+        self.failure: str | None = None
+        self.trace = Trace()
+        modules = build_students(run, specs, shape, outputs)
+        self.modules = nn.ModuleList(modules).to(feed.device)
+        self._students = [
+            TappedModel(spec, module, strategy.taps)
+            for spec, module in zip(specs, self.modules, strict=True)
+        ]
+        self.adapters: nn.Module | None = None
+        if teachers:
+            student = probe(specs[0], strategy.taps, shape, outputs)
+            spec, module = teachers[0]
+            teacher = probe(spec, strategy.taps, shape, outputs)
+            with global_stream(run.seed, "adapters", run.strategy):
+                self.adapters = strategy.adapters(
+                    Tapped(spec.name, student.shapes, deepcopy(modules[0])),
+                    Tapped(spec.name, teacher.shapes, deepcopy(module)),
+                )
+        if self.adapters is not None:
+            self.adapters.to(feed.device).train()
+        self.optimiser = make_optimiser(feed.recipe, self._trained())
+        self._labelled = feed.labelled(strategy.label_fraction)
+        self._generator = torch.Generator()
+
+    def _trained(self) -> list[nn.Parameter]:
+        adapters = self.adapters.parameters() if self.adapters is not None else ()
+        return [p for p in (*self.modules.parameters(), *adapters) if p.requires_grad]
+
+    @property
+    def student(self) -> nn.Module:
+        """The one that is measured and deployed."""
+        return self.modules[0]
+
+    def due(self, position: Position) -> bool:
+        """Whether this step is still to do."""
+        return self.failure is None and self.position <= position
+
+    def step(self, step: Step, teachers: tuple[Outputs, ...]) -> None:
+        """One optimisation step. A failure is kept as the reason, never raised."""
+        started = perf_counter()
+        try:
+            self._step(step, teachers)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            where = f"epoch {step.epoch + 1}, step {step.step + 1}"
+            self.failure = f"{reason_of(error)} in {where}"
+        after = (step.epoch, step.step + 1)
+        self.position = after
+        self.trace.cost["own_s"] += perf_counter() - started
+
+    def _step(self, step: Step, teachers: tuple[Outputs, ...]) -> None:
+        seed = seed_of(self.run.seed, self.run.strategy, step.epoch, step.step)
+        seed_global(seed, self.feed.device)
+        self._generator.manual_seed(seed)
+        if self._labelled is None:
+            labelled = torch.ones_like(step.targets, dtype=torch.bool)
+        else:
+            labelled = self._labelled[step.index]
+        terms = self.strategy.loss(
+            Batch(
+                inputs=step.inputs,
+                targets=step.targets,
+                index=step.index,
+                labelled=labelled,
+                students=tuple(student(step.inputs) for student in self._students),
+                teachers=teachers,
+                adapters=self.adapters,
+                progress=step.when / self.feed.recipe.epochs,
+                epoch=step.when,
+                generator=self._generator,
+            )
+        )
+        total = _total(terms)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(total)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.feed.recipe.lr_at(step.when)
+        self.optimiser.step()
+        for name, value in terms.items():
+            self.trace.add(name, value)
+
+    def end_epoch(self) -> float:
+        """Evaluate (test top-1 in percent), close the curves, check they are finite."""
+        logits = predict(self.student, self.feed)
+        top1 = 100 * (logits.argmax(1) == self.feed.test_targets).double().mean().item()
+        broken = self.trace.end_epoch(
+            {"top1": top1, "lr": self.optimiser.param_groups[0]["lr"]}
+        )
+        if not logits.isfinite().all():
+            broken.append("the student's logits")
+        epoch = self.position[0]
+        if broken:
+            self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"
+        self.trace.cost["student_epochs"] += len(self.modules)
+        self.position = (epoch + 1, 0)
+        return top1
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a bit-identical continuation needs."""
+        return {
+            "position": list(self.position),
+            "students": self.modules.state_dict(),
+            "adapters": None if self.adapters is None else self.adapters.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "trace": self.trace.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        epoch, step = state["position"]
+        self.position = (epoch, step)
+        self.modules.load_state_dict(state["students"])
+        if self.adapters is not None:
+            self.adapters.load_state_dict(state["adapters"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.trace.restore(state["trace"])
+
+
+def _total(terms: object) -> Tensor:
+    """The sum of the named terms; says plainly what is wrong with them."""
+    if not isinstance(terms, dict) or not terms:
+        raise TypeError(f"loss() must return a dict of named terms, not {terms!r}")
+    total: Tensor | None = None
+    for name, value in terms.items():
+        if not isinstance(value, Tensor) or value.dim() != 0:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value)
+            raise TypeError(f"loss term {name!r} must be a scalar tensor, not {shape}")
+        total = value if total is None else total + value
+    assert total is not None  # noqa: S101 - terms is not empty
+    if not total.requires_grad:
+        raise TypeError(f"the loss terms {list(terms)} do not depend on the student")
+    return total

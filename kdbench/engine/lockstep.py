@@ -1,0 +1,102 @@
+"""The training loop: all learners of a group, side by side, on the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Any
+
+from torch import Tensor
+
+from kdbench.engine import Stopped, checkpoint
+from kdbench.engine.feed import Feed
+from kdbench.engine.learner import Learner
+from kdbench.engine.teacher import TeacherStage
+
+Told = Callable[[Learner, int, float], None]
+"""Called after an epoch with the learner, the epoch (from 1) and its top-1."""
+
+
+class Saver:
+    """Checkpoints on a time budget (monotonic clock: it cannot jump)."""
+
+    def __init__(self, folder: Path, every_s: float):
+        self.folder = folder
+        self._every_s = every_s
+        self._last = monotonic()
+
+    def due(self) -> bool:
+        return monotonic() - self._last >= self._every_s
+
+    def save(self, learners: Sequence[Learner]) -> None:
+        for learner in learners:
+            if learner.failure is None:
+                self.put(learner.run.id, learner.state())
+
+    def put(self, run_id: str, state: Mapping[str, Any]) -> None:
+        checkpoint.save(self.folder, run_id, state)
+        self._last = monotonic()
+
+
+def train(
+    learners: Sequence[Learner],
+    teachers: TeacherStage,
+    feed: Feed,
+    saver: Saver,
+    stop: Callable[[], bool],
+    tell: Told,
+) -> None:
+    """Train every learner to the recipe's last epoch, or until it fails.
+
+    A learner that resumes further on joins when the others reach its position. Raises
+    Stopped, with everything checkpointed, when `stop()` turns true.
+    """
+    epochs = feed.recipe.epochs
+    epoch, first = min((x.position for x in learners), default=(epochs, 0))
+    while epoch < epochs:
+        for step in range(first, feed.steps):
+            due = [x for x in learners if x.due((epoch, step))]
+            if not due:
+                continue
+            started = perf_counter()
+            batch = feed.at(epoch, step)
+            data_s = perf_counter() - started
+            teachers.begin(batch)
+            for learner in due:
+                # (1) the shared teachers' answers, computed by whoever asks first
+                count = learner.strategy.teachers
+                answers, teacher_s = teachers.answers(count)
+                versions = _versions([batch.inputs, batch.targets, *teachers.shared()])
+                # (2) this learner's own forward, backward and update
+                learner.step(batch, answers)
+                # (3) nobody writes to what is shared
+                shared = [batch.inputs, batch.targets, *teachers.shared()]
+                if _versions(shared) != versions:
+                    learner.failure = (
+                        "wrote in place to a tensor shared by all learners"
+                    )
+                    batch = feed.at(epoch, step)
+                    teachers.begin(batch)
+                # (4) the step is charged as if alone, and by its share
+                users = [
+                    sum(x.strategy.teachers > k for x in due) for k in range(count)
+                ]
+                learner.trace.charge(data_s, len(due), teacher_s, users)
+            if stop():
+                saver.save(learners)
+                raise Stopped
+            if saver.due():
+                saver.save(learners)
+        teachers.check_frozen()
+        for learner in learners:
+            if learner.due((epoch, feed.steps)):
+                top1 = learner.end_epoch()
+                if learner.failure is None:
+                    tell(learner, epoch + 1, top1)
+        epoch, first = epoch + 1, 0
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    """The count that torch keeps of in-place writes to each tensor."""
+    return [tensor._version for tensor in tensors]

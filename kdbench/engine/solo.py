@@ -1,0 +1,173 @@
+"""Level 4: a strategy drives its own loop, on the engine's parts, checkpointed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.api import Batch, Context, Model, Shape, Strategy, Task
+from kdbench.engine import Stopped, checkpoint
+from kdbench.engine.feed import Feed
+from kdbench.engine.learner import (
+    Trace,
+    build_students,
+    make_optimiser,
+    reason_of,
+)
+from kdbench.engine.lockstep import Saver
+from kdbench.engine.streams import seed_global, seed_of
+from kdbench.engine.teacher import predict
+from kdbench.records import Run
+
+
+class Solo(Context):
+    """One level 4 run: its context, and what the records need of it."""
+
+    def __init__(
+        self,
+        run: Run,
+        strategy: Strategy,
+        specs: Sequence[Model],
+        teachers: Sequence[nn.Module],
+        feed: Feed,
+        shape: Shape,
+        task: Task,
+    ):
+        self.run = run
+        self.strategy = strategy
+        self.feed = feed
+        self.recipe = feed.recipe
+        self.task = task
+        self.teachers = list(teachers)
+        self.state: dict[str, float] = {}
+        self.failure: str | None = None
+        self.trace = Trace()
+        self.adapters: nn.Module | None = None
+        modules = build_students(run, specs, shape, task.outputs)
+        self.modules = nn.ModuleList(modules).to(feed.device)
+        self.students = list(self.modules)
+        self.student: nn.Module = self.students[0]
+        self._labelled = feed.labelled(strategy.label_fraction)
+        self._generator = torch.Generator()
+        self._optimisers: list[torch.optim.Optimizer] = []
+        self._restored: list[dict[str, Any]] = []
+        self._epoch = 0
+        self._open = False
+        self._saver: Saver | None = None
+        self._stop: Callable[[], bool] = lambda: False
+        self._tell: Callable[[Solo, int, float], None] = lambda *_: None
+
+    def drive(
+        self,
+        saver: Saver,
+        stop: Callable[[], bool],
+        tell: Callable[[Solo, int, float], None],
+    ) -> None:
+        """Resume where the last checkpoint stands and run the strategy to its end.
+
+        Raises Stopped; any other failure is kept as the reason.
+        """
+        self._saver, self._stop, self._tell = saver, stop, tell
+        saved = checkpoint.load(saver.folder, self.run.id)
+        if saved:
+            self._restore(saved)
+        try:
+            self.student = self.strategy.train(self)
+            if not isinstance(self.student, nn.Module):
+                what = type(self.student).__name__
+                raise TypeError(f"train() must return the student module, not {what}")
+            if self._open:
+                self._end_epoch()
+        except (KeyboardInterrupt, Stopped):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            self.failure = f"{reason_of(error)} in epoch {self._epoch + 1}"
+
+    def epochs(self) -> Iterator[int]:
+        while self._epoch < self.recipe.epochs and self.failure is None:
+            self._open = True
+            yield self._epoch
+            self._end_epoch()
+
+    def batches(self) -> Iterator[Batch]:
+        for step in range(self.feed.steps):
+            if self._stop():
+                raise Stopped
+            started = perf_counter()
+            now = self.feed.at(self._epoch, step)
+            data_s = perf_counter() - started
+            self.trace.charge(data_s, 1, (), ())
+            seed = seed_of(self.run.seed, self.run.strategy, self._epoch, step)
+            seed_global(seed, self.feed.device)
+            self._generator.manual_seed(seed)
+            for optimiser in self._optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = self.recipe.lr_at(now.when)
+            started = perf_counter()
+            yield Batch(
+                inputs=now.inputs,
+                targets=now.targets,
+                index=now.index,
+                labelled=torch.ones_like(now.targets, dtype=torch.bool)
+                if self._labelled is None
+                else self._labelled[now.index],
+                students=(),
+                teachers=(),
+                adapters=None,
+                progress=now.when / self.recipe.epochs,
+                epoch=now.when,
+                generator=self._generator,
+            )
+            self.trace.cost["own_s"] += perf_counter() - started
+
+    def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        made = make_optimiser(self.recipe, parameters)
+        if self._restored:
+            made.load_state_dict(self._restored.pop(0))
+        self._optimisers.append(made)
+        return made
+
+    def log(self, term: str, value: Tensor) -> None:
+        self.trace.add(term, value)
+
+    def _end_epoch(self) -> None:
+        assert self._saver is not None  # noqa: S101 - set by drive()
+        self._open = False
+        logits = predict(self.student, self.feed)
+        top1 = 100 * (logits.argmax(1) == self.feed.test_targets).double().mean().item()
+        broken = self.trace.end_epoch(
+            {"top1": top1, "lr": self.recipe.lr_at(self._epoch)}
+        )
+        if not logits.isfinite().all():
+            broken.append("the student's logits")
+        self.trace.cost["student_epochs"] += len(self.modules)
+        self._epoch += 1
+        if broken:
+            self.failure = f"not finite in epoch {self._epoch}: {', '.join(broken)}"
+            return
+        self._tell(self, self._epoch, top1)
+        stopping = self._stop()
+        if stopping or self._saver.due():
+            self._saver.put(self.run.id, self._state())
+        if stopping:
+            raise Stopped
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "epoch": self._epoch,
+            "students": self.modules.state_dict(),
+            "optimisers": [o.state_dict() for o in self._optimisers],
+            "state": self.state,
+            "trace": self.trace.state(),
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self._epoch = saved["epoch"]
+        self.modules.load_state_dict(saved["students"])
+        self._restored = list(saved["optimisers"])
+        self.state = saved["state"]
+        self.trace.restore(saved["trace"])

@@ -1,0 +1,82 @@
+"""The teacher stage: frozen teachers, run once per batch for all learners."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.api import Outputs
+from kdbench.engine.feed import Feed, Step
+from kdbench.models.taps import TappedModel
+
+
+def predict(model: nn.Module, feed: Feed) -> Tensor:
+    """Logits of the whole test set, (N, C) on the CPU; train mode is restored."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits = torch.cat([model(part).float() for part in feed.test_batches()])
+    model.train(was_training)
+    return logits.cpu()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """sha256 over names and bytes of all parameters and buffers."""
+    total = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        flat = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        total.update(flat.numpy().tobytes())
+    return total.hexdigest()
+
+
+class TeacherStage:
+    """Frozen teachers of a group. Their answers are computed when first asked for."""
+
+    def __init__(self, teachers: Sequence[TappedModel]):
+        self._teachers = teachers
+        self._hashes = []
+        for teacher in teachers:
+            teacher.module.eval().requires_grad_(False)
+            self._hashes.append(weights_hash(teacher.module))
+        self._answers: dict[int, Outputs] = {}
+        self._seconds: dict[int, float] = {}
+        self._inputs: Tensor | None = None
+
+    def begin(self, step: Step) -> None:
+        """Forget the last batch."""
+        self._inputs = step.inputs
+        self._answers.clear()
+        self._seconds.clear()
+
+    def answers(self, count: int) -> tuple[tuple[Outputs, ...], list[float]]:
+        """The first `count` teachers' outputs, and what computing each cost (s)."""
+        for k in range(count):
+            if k not in self._answers:
+                assert self._inputs is not None  # noqa: S101 - begin() came first
+                started = perf_counter()
+                with torch.no_grad():
+                    self._answers[k] = self._teachers[k](self._inputs)
+                self._seconds[k] = perf_counter() - started
+        outputs = tuple(self._answers[k] for k in range(count))
+        return outputs, [self._seconds[k] for k in range(count)]
+
+    def shared(self) -> list[Tensor]:
+        """Every tensor handed out for this batch; nobody may write to them."""
+        given = []
+        for outputs in self._answers.values():
+            given += [outputs.logits, *outputs.features.values()]
+        return given
+
+    def check_frozen(self) -> None:
+        """Protocol rule 7: eval mode, no gradient, weights and buffers unchanged."""
+        for teacher, known in zip(self._teachers, self._hashes, strict=True):
+            module = teacher.module
+            if module.training or any(p.requires_grad for p in module.parameters()):
+                raise RuntimeError("a teacher left eval mode or asks for gradients")
+            if weights_hash(module) != known:
+                raise RuntimeError("a teacher's weights or buffers changed in training")

@@ -1,0 +1,217 @@
+"""Drives groups to records: what is open becomes jobs, and an executor runs them.
+
+In this process, in worker processes, later on a cluster: the jobs are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from kdbench.api import Dataset, Executor, Finished, Model, UserError, hookimpl
+from kdbench.engine.feed import Feed
+from kdbench.engine.teacher import weights_hash
+from kdbench.job import SPEED_SAMPLE, Emit, Job, perform, weights_path
+from kdbench.measure import measure_all
+from kdbench.measure.size import macs, parameters, serialised
+from kdbench.plan import Plan
+from kdbench.plugins import Host
+from kdbench.provenance import environment, now
+from kdbench.records import Record, SpeedRecord
+from kdbench.store import write_record
+
+TINY_MACS = 20e6
+"""Groups whose largest model is below this run on one thread, several at a time: more
+threads would only wait for each other. A fixed rule, since threads change bits."""
+
+
+def find_device(name: str) -> str:
+    """A device that is there, "auto" being the fastest kind; UserError otherwise."""
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if name == "auto":
+        return next((d for d in ("cuda", "mps") if d in there), "cpu")
+    if name not in there:
+        raise UserError(
+            f"device {name!r} is not there; this machine has: {', '.join(there)} "
+            "(--device auto takes the fastest)"
+        )
+    return name
+
+
+def check_data(
+    plan: Plan, host: Host, data_dir: Path | None, download: bool
+) -> dict[str, int]:
+    """Load every dataset of the plan once, before anything starts.
+
+    Returns the number of training items of each; raises UserError where one is
+    missing or does not suit the recipe.
+    """
+    items = {}
+    for name in plan.suite.datasets:
+        data = host.dataset(name).load(data_dir, download)
+        try:
+            Feed(data, plan.suite.recipe, 0, torch.device("cpu"))
+        except ValueError as error:
+            raise UserError(f"dataset {name!r} with this recipe: {error}") from error
+        items[name] = len(data.train.targets)
+    return items
+
+
+def make_jobs(
+    plan: Plan,
+    host: Host,
+    folder: Path,
+    data_dir: Path | None,
+    device: str,
+    checkpoint_every_s: float,
+) -> list[Job]:
+    """One job for each open group, those that others need first."""
+    open_ids = {group.id for group in plan.todo}
+    jobs = []
+    for group in plan.todo:
+        names = {m for run in group.runs for m in (*run.students, *run.teachers)}
+        dataset = host.dataset(group.runs[0].dataset)
+        largest = max(_macs(host.model(name), dataset) for name in names)
+        tiny = largest < TINY_MACS and device == "cpu"
+        jobs.append(
+            Job(
+                group=group,
+                folder=folder,
+                data_dir=data_dir,
+                device=device,
+                threads=1 if tiny else os.cpu_count() or 1,
+                plugin_files=host.files,
+                checkpoint_every_s=checkpoint_every_s,
+                needs=frozenset(run.id for run in group.teachers) & open_ids,
+            )
+        )
+    return jobs
+
+
+def _macs(spec: Model, dataset: Dataset) -> float:
+    with torch.device("meta"):
+        module = spec.build(dataset.input_shape, dataset.task.outputs).eval()
+        return macs(module, torch.zeros(1, *dataset.input_shape))
+
+
+def usable(folder: Path, records: Iterable[Record], host: Host) -> dict[str, Record]:
+    """Finished records by id; a teacher counts only with its weights, unchanged."""
+    found = {}
+    for record in records:
+        if record.status != "finished":
+            continue
+        if record.run.is_teacher and not _weights_intact(folder, record, host):
+            continue
+        found[record.id] = record
+    return found
+
+
+def _weights_intact(folder: Path, record: Record, host: Host) -> bool:
+    run = record.run
+    with suppress(Exception):  # damaged in any way: the teacher is trained again
+        dataset = host.dataset(run.dataset)
+        spec = host.model(run.students[0])
+        module = spec.build(dataset.input_shape, dataset.task.outputs)
+        module.load_state_dict(load_file(weights_path(folder, run.id)))
+        return weights_hash(module) == record.weights_sha256
+    return False
+
+
+def measure_speed(
+    plan: Plan, host: Host, folder: Path, device: str, known: Sequence[SpeedRecord]
+) -> list[SpeedRecord]:
+    """Time every model of the plan that has not been timed on this machine yet."""
+    pairs = {
+        (run.dataset, name)
+        for run in (*plan.done, *(r for g in plan.todo for r in g.runs))
+        for name in (*run.students, *run.teachers)
+    }
+    made = []
+    measures = [offer.thing for offer in host.all("measures")]
+    for dataset_name, name in sorted(pairs):
+        dataset, spec = host.dataset(dataset_name), host.model(name)
+        threads = 1 if _macs(spec, dataset) < TINY_MACS else os.cpu_count() or 1
+        here = environment(device, threads)
+        if any(
+            (r.dataset, r.model, r.environment) == (dataset_name, name, here)
+            for r in known
+        ):
+            continue
+        torch.set_num_threads(threads)
+        module = spec.build(dataset.input_shape, dataset.task.outputs)
+        module.to(device).eval()
+        sample = torch.zeros(SPEED_SAMPLE, *dataset.input_shape, device=device)
+        finished = Finished(
+            model=module,
+            task=dataset.task,
+            device=device,
+            sample=sample,
+            logits=torch.empty(0, dataset.task.outputs),
+            targets=torch.empty(0, dtype=torch.int64),
+            teacher_logits=None,
+        )
+        values, _ = measure_all(measures, "model", finished)
+        values |= {
+            "parameters": parameters(module),
+            "macs": macs(module, sample[:1]),
+            "size_bytes": len(serialised(module)),
+        }
+        record = SpeedRecord(
+            model=name,
+            dataset=dataset_name,
+            measures=values,
+            environment=here,
+            finished_at=now(),
+        )
+        write_record(folder, record)
+        made.append(record)
+    return made
+
+
+def split(job: Job) -> list[Job]:
+    """One job for each run, to find the one that takes its process down."""
+    return [
+        dataclasses.replace(
+            job,
+            group=dataclasses.replace(job.group, id=run.id, runs=(run,)),
+        )
+        for run in job.group.runs
+    ]
+
+
+@hookimpl
+def kdbench_executors() -> list[Executor]:
+    from kdbench.workers import in_workers
+
+    return [
+        Executor(
+            name="local",
+            summary="worker processes on this machine",
+            start=in_workers,
+        ),
+        Executor(
+            name="here", summary="this process, one job after another", start=here
+        ),
+    ]
+
+
+def here(
+    jobs: Sequence[Job],
+    workers: int,  # noqa: ARG001 - one job at a time
+    host: Host,
+    emit: Emit,
+    stop: Callable[[], bool],
+) -> None:
+    """Run the jobs in this process, in order (which puts teachers first)."""
+    for job in jobs:
+        perform(job, host, emit, stop)

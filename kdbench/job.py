@@ -1,0 +1,265 @@
+"""One job: a group trained, measured and recorded, in whatever process it is given to.
+
+Self-contained and picklable: names are resolved through the plugins of that process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from kdbench.api import Data, Finished, Model
+from kdbench.engine import Stopped, checkpoint
+from kdbench.engine.feed import Feed
+from kdbench.engine.learner import Learner, build_students, reason_of
+from kdbench.engine.lockstep import Saver, train
+from kdbench.engine.solo import Solo
+from kdbench.engine.teacher import TeacherStage, predict, weights_hash
+from kdbench.measure import measure_all
+from kdbench.measure.quality import bitmask, correct
+from kdbench.measure.size import parameters, serialised
+from kdbench.models.taps import TappedModel
+from kdbench.plan import Group
+from kdbench.plugins import Host
+from kdbench.provenance import environment, now
+from kdbench.records import Record, Run
+from kdbench.store import write_record
+
+SPEED_SAMPLE = 256
+
+Emit = Callable[[tuple[Any, ...]], None]
+"""Events: ("started", run), ("epoch", run, epoch, top1), ("record", record),
+("note", text)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A group and all it needs to run anywhere. `needs` are ids of jobs before it."""
+
+    group: Group
+    folder: Path
+    data_dir: Path | None
+    device: str
+    threads: int
+    plugin_files: tuple[Path, ...] = ()
+    checkpoint_every_s: float = 60.0
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def id(self) -> str:
+        return self.group.id
+
+
+def perform(job: Job, host: Host, emit: Emit, stop: Callable[[], bool]) -> None:
+    """Run a job to its records in this process. Raises Stopped when asked to stop.
+
+    A failure of the group as a whole is recorded for each run that has no record yet.
+    """
+    torch.set_num_threads(job.threads)
+    work = _Work(job, host, emit)
+    try:
+        if job.group.solo:
+            work.solo(stop)
+        else:
+            work.lockstep(stop)
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+        for run in work.open:
+            work.fail(run, reason_of(error))
+
+
+class _Work:
+    """The parts of one job."""
+
+    def __init__(self, job: Job, host: Host, emit: Emit):
+        self.job = job
+        self.host = host
+        self.emit = emit
+        self.open = list(job.group.runs)
+        self.device = torch.device(job.device)
+        self.environment = environment(job.device, job.threads)
+
+    def prepare(self) -> None:
+        """Data and teachers; whatever is missing raises."""
+        first = self.job.group.runs[0]
+        self.dataset = self.host.dataset(first.dataset)
+        data = _load(self.dataset.load, self.job.data_dir)
+        self.feed = Feed(data, first.recipe, first.seed, self.device)
+        self.shape, self.task = self.dataset.input_shape, self.dataset.task
+        self.teachers = [self._teacher(run) for run in self.job.group.teachers]
+        self.teacher_logits = (
+            predict(self.teachers[0][1], self.feed) if self.teachers else None
+        )
+        self.saver = Saver(self.job.folder / "checkpoints", self.job.checkpoint_every_s)
+
+    def _teacher(self, run: Run) -> tuple[Model, nn.Module]:
+        spec = self.host.model(run.students[0])
+        [module] = build_students(run, [spec], self.shape, self.task.outputs)
+        module.load_state_dict(load_file(weights_path(self.job.folder, run.id)))
+        module.to(self.device).eval().requires_grad_(False)
+        return spec, module
+
+    def lockstep(self, stop: Callable[[], bool]) -> None:
+        self.prepare()
+        learners = []
+        wanted: list[str] = []
+        for run in list(self.open):
+            learner = self._learner(run)
+            if learner is not None:
+                learners.append(learner)
+                wanted += learner.strategy.taps
+                self.emit(("started", run))
+        stage = TeacherStage(
+            [TappedModel(spec, module, wanted) for spec, module in self.teachers]
+        )
+        train(learners, stage, self.feed, self.saver, stop, self._tell)
+        for learner in learners:
+            self.finish(learner)
+
+    def _learner(self, run: Run) -> Learner | None:
+        """The run's learner, resumed; None, and a record, where it cannot be built."""
+        teacher = "scratch" if run.is_teacher else run.strategy
+        try:
+            learner = Learner(
+                run,
+                self.host.strategy(teacher).configured(run.params),
+                [self.host.model(name) for name in run.students],
+                self.teachers,
+                self.feed,
+                self.shape,
+                self.task.outputs,
+            )
+            saved = checkpoint.load(self.saver.folder, run.id)
+            if saved:
+                learner.restore(saved)
+        except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+            self.fail(run, f"{reason_of(error)} before training")
+            return None
+        return learner
+
+    def solo(self, stop: Callable[[], bool]) -> None:
+        self.prepare()
+        [run] = self.job.group.runs
+        learner = Solo(
+            run,
+            self.host.strategy(run.strategy).configured(run.params),
+            [self.host.model(name) for name in run.students],
+            [module for _, module in self.teachers],
+            self.feed,
+            self.shape,
+            self.task,
+        )
+        self.emit(("started", run))
+        learner.drive(self.saver, stop, self._tell)
+        self.finish(learner)
+
+    def _tell(self, learner: Learner | Solo, epoch: int, top1: float) -> None:
+        self.emit(("epoch", learner.run, epoch, top1))
+
+    def finish(self, learner: Learner | Solo) -> None:
+        """Measure the student, keep its weights, write its record."""
+        run = learner.run
+        trace = learner.trace
+        adapters = learner.adapters
+        cost: dict[str, float | None] = {
+            "own_s": trace.cost["own_s"],
+            "data_s": trace.cost["data_s"],
+            "teacher_s": trace.cost["teacher_s"],
+            "train_s": sum(trace.cost[k] for k in ("own_s", "data_s", "teacher_s")),
+            "train_shared_s": sum(
+                trace.cost[k] for k in ("own_s", "data_share_s", "teacher_share_s")
+            ),
+            "student_epochs": trace.cost["student_epochs"],
+            "teacher_forwards": trace.cost["teacher_forwards"],
+            "adapter_parameters": parameters(adapters) if adapters else 0,
+        }
+        if learner.failure is not None:
+            self.fail(run, learner.failure, curves=trace.curves, cost=cost)
+            return
+        student = learner.student.eval()
+        logits = predict(student, self.feed)
+        finished = Finished(
+            model=student,
+            task=self.task,
+            device=self.job.device,
+            sample=self.feed.sample(SPEED_SAMPLE),
+            logits=logits,
+            targets=self.feed.test_targets,
+            teacher_logits=self.teacher_logits,
+        )
+        measures = [offer.thing for offer in self.host.all("measures")]
+        values, problems = measure_all(measures, "run", finished)
+        for problem in problems:
+            self.emit(("note", f"{run.label}: {problem}"))
+        _write_atomically(weights_path(self.job.folder, run.id), serialised(student))
+        self._record(
+            run,
+            status="finished",
+            curves=trace.curves,
+            cost=cost,
+            measures=values,
+            test_items=len(logits),
+            correct=bitmask(correct(logits, self.feed.test_targets)),
+            weights_sha256=weights_hash(student),
+        )
+
+    def fail(self, run: Run, reason: str, **known: Any) -> None:
+        self._record(run, status="failed", reason=reason, **known)
+
+    def _record(self, run: Run, **values: Any) -> None:
+        record = make_record(run, self.host, self.environment, **values)
+        write_record(self.job.folder, record)
+        checkpoint.discard(self.job.folder / "checkpoints", run.id)
+        self.open.remove(run)
+        self.emit(("record", record))
+
+
+def make_record(
+    run: Run, host: Host, environment: dict[str, Any], **values: Any
+) -> Record:
+    """A record of this run, attributed to the plugin of its strategy."""
+    name = "scratch" if run.is_teacher else run.strategy
+    offer = host.get("strategies", name)
+    return Record(
+        id=run.id,
+        run=run,
+        family="teacher" if run.is_teacher else offer.thing.family,
+        plugin={
+            "name": offer.plugin.name,
+            "distribution": offer.plugin.distribution,
+            "version": offer.plugin.version,
+        },
+        environment=environment,
+        finished_at=now(),
+        **values,
+    )
+
+
+def weights_path(folder: Path, run_id: str) -> Path:
+    """Where a run's student lies."""
+    return folder / "weights" / f"{run_id}.safetensors"
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    with fresh.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+@cache
+def _load(load: Callable[[Path | None, bool], Data], data_dir: Path | None) -> Data:
+    """A dataset, once for each process."""
+    return load(data_dir, False)

@@ -1,0 +1,253 @@
+"""What `list`, `show`, `plan`, `plugins` and `info` print."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdbench.admission import KINDS
+from kdbench.api import (
+    Dataset,
+    Model,
+    Pair,
+    Strategy,
+    SuiteFile,
+    UserError,
+    unknown,
+)
+from kdbench.config import Suite, read_suite
+from kdbench.plugins import Host
+from kdbench.records import Record
+
+COLUMNS = {
+    "strategies": ("name", "family", "paper", "plugin"),
+    "models": ("name", "summary", "taps", "plugin"),
+    "pairs": ("name", "teachers", "students", "summary", "plugin"),
+    "datasets": ("name", "summary", "inputs", "classes", "source", "plugin"),
+    "suites": ("name", "title", "plugin"),
+    "measures": ("name", "summary", "unit", "better", "plugin"),
+    "executors": ("name", "summary", "plugin"),
+    "renderers": ("name", "summary", "plugin"),
+}
+
+
+def show_list(host: Host, kind: str, as_json: bool) -> None:
+    """All of one kind, as a table or JSON."""
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    rows = []
+    for offer in host.all(kind):
+        row = _facts(offer.thing)
+        row["plugin"] = offer.plugin.distribution
+        rows.append({key: row[key] for key in COLUMNS[kind]})
+    if as_json:
+        _json(rows)
+        return
+    _table(list(COLUMNS[kind]), [[_text(v) for v in row.values()] for row in rows])
+
+
+def _facts(thing: Any) -> dict[str, Any]:
+    """What a list shows of a thing."""
+    if isinstance(thing, type) and issubclass(thing, Strategy):
+        return {"name": thing.name, "family": thing.family, "paper": thing.paper}
+    if isinstance(thing, SuiteFile):
+        return {"name": thing.name, "title": read_suite(thing.path).title}
+    row = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
+    if isinstance(thing, Model):
+        row["taps"] = list(thing.taps)
+    if isinstance(thing, Dataset):
+        row["inputs"] = thing.input_shape
+        row["classes"] = thing.task.outputs
+    return row
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ("x" if isinstance(value[0], int) else ", ").join(map(str, value))
+    return str(value)
+
+
+def show_one(host: Host, name: str) -> None:
+    """Everything about the thing of this name, of whatever kind."""
+    kinds = [kind for kind in KINDS if name in host.names(kind)]
+    if not kinds:
+        every = [n for kind in KINDS for n in host.names(kind)]
+        raise unknown("name", name, every)
+    for kind in kinds:
+        offer = host.get(kind, name)
+        console = Console()
+        source = f"{offer.plugin.distribution} {offer.plugin.version}"
+        console.print(Text(f"{name} ({kind}, from {source})", style="bold"))
+        thing = offer.thing
+        if isinstance(thing, type) and issubclass(thing, Strategy):
+            _show_strategy(console, thing)
+        elif isinstance(thing, SuiteFile):
+            console.print(thing.path.read_text(encoding="utf-8"), markup=False)
+        elif isinstance(thing, Pair):
+            _show_facts(console, _facts(thing))
+            for model in dict.fromkeys((*thing.teachers, *thing.students)):
+                _show_facts(console, _facts(host.model(model)))
+        else:
+            _show_facts(console, _facts(thing))
+
+
+def _show_facts(console: Console, facts: dict[str, Any]) -> None:
+    for key, value in facts.items():
+        if not callable(value):
+            console.print(f"  {key}: {_text(value)}", markup=False, highlight=False)
+
+
+def _show_strategy(console: Console, strategy: type[Strategy]) -> None:
+    module = inspect.getmodule(strategy)
+    for text in (getattr(module, "__doc__", None), inspect.getdoc(strategy)):
+        if text:
+            console.print(inspect.cleandoc(text), markup=False, highlight=False)
+            console.print()
+    _show_facts(
+        console,
+        {
+            "family": strategy.family,
+            "paper": strategy.paper,
+            "tasks": strategy.tasks,
+            "level": 4 if strategy.drives_itself() else "1-3 (trains in lockstep)",
+        },
+    )
+    notes = field_comments(strategy)
+    rows = [
+        [name, repr(default), notes.get(name, "")]
+        for name, default in strategy.parameters().items()
+    ]
+    if rows:
+        console.print()
+        _table(["hyper-parameter", "default", "unit, range, source"], rows)
+
+
+def field_comments(strategy: type[Strategy]) -> dict[str, str]:
+    """The comment behind each hyper-parameter: its unit, range and source."""
+    try:
+        source = inspect.getsource(strategy)
+    except OSError:  # typed in, not written down
+        return {}
+    found = re.findall(r"^ {4}(\w+)\s*:[^#\n]*#\s*(.+)$", source, re.MULTILINE)
+    return dict(found)
+
+
+def show_plan(host: Host, suite: Suite, out: Path) -> None:
+    """The grid: what is done, what is open, and an estimate of the rest."""
+    from kdbench.execute import usable
+    from kdbench.plan import make_plan, results_folder
+    from kdbench.session import known_records
+
+    console = Console()
+    folder = results_folder(out, suite)
+    records = known_records(folder)
+    plan = make_plan(suite, host, usable(folder, records, host))
+    rows = []
+    for group in plan.todo:
+        labels = ", ".join(dict.fromkeys(run.label for run in group.runs))
+        rows.append([group.title, str(len(group.runs)), labels])
+    console.print(
+        f"suite {suite.name}: {suite.title or '-'}", markup=False, highlight=False
+    )
+    console.print(suite.recipe.sentence(), highlight=False)
+    if rows:
+        _table(["open group", "runs", "trained side by side"], rows)
+    for text in dict.fromkeys(
+        f"{r.label} on {r.pair}: {why}" for r, why in plan.skipped
+    ):
+        console.print(f"skipped: {text}", markup=False, highlight=False)
+    for note in plan.notes:
+        console.print(note, highlight=False)
+    open_runs = [run for group in plan.todo for run in group.runs]
+    epochs = sum(run.recipe.epochs * len(run.students) for run in open_runs)
+    console.print(
+        f"{len(open_runs)} runs to do, {len(plan.done)} done, "
+        f"{len(plan.skipped)} skipped; {epochs:,} student epochs to train"
+        f"{_estimate(epochs, records)}",
+        highlight=False,
+    )
+
+
+def _estimate(epochs: int, records: list[Record]) -> str:
+    """Time by what this folder's runs have cost so far, if any has finished."""
+    spent = [
+        (record.cost.get("train_shared_s"), record.cost.get("student_epochs"))
+        for record in records
+        if record.status == "finished"
+    ]
+    known = [(s, e) for s, e in spent if s is not None and e]
+    if not known or not epochs:
+        return ""
+    rate = sum(s for s, _ in known) / sum(e for _, e in known)
+    return f", about {rate * epochs:,.0f} s of one worker by the runs done so far"
+
+
+def show_plugins(host: Host, as_json: bool) -> None:
+    """The status table."""
+    if as_json:
+        _json([dataclasses.asdict(plugin) for plugin in host.plugins])
+        return
+    rows = []
+    for plugin in host.plugins:
+        offers = "; ".join(
+            f"{kind}: {', '.join(names)}" for kind, names in plugin.offers.items()
+        )
+        events = [h for h in plugin.hooks if h.removeprefix("kdbench_") not in KINDS]
+        says = plugin.error or "; ".join([*([offers] if offers else []), *events])
+        rows.append(
+            [plugin.name, plugin.status, plugin.distribution, plugin.version, says]
+        )
+    _table(["plugin", "status", "distribution", "version", "offers, or error"], rows)
+
+
+def show_info(host: Host, data_dir: Path | None, as_json: bool) -> None:
+    """Machine, versions, devices, and which datasets are found."""
+    import torch
+
+    from kdbench.execute import find_device
+    from kdbench.provenance import environment, version
+
+    device = find_device("auto")
+    facts: dict[str, Any] = environment(device, torch.get_num_threads())
+    for name in ("torchvision", "pandas", "matplotlib", "scikit-learn", "pluggy"):
+        facts[name] = version(name)
+    data = {}
+    for offer in host.all("datasets"):
+        dataset = offer.thing
+        if dataset.embedded:
+            data[dataset.name] = "embedded"
+            continue
+        try:
+            dataset.load(data_dir, False)
+            data[dataset.name] = f"found in {data_dir}"
+        except UserError as error:
+            data[dataset.name] = f"not found: {str(error).splitlines()[0]}"
+    if as_json:
+        _json({**facts, "datasets": data})
+        return
+    rows = [[key, "-" if value is None else str(value)] for key, value in facts.items()]
+    _table(["", "this machine"], rows)
+    _table(["dataset", ""], [[key, value] for key, value in data.items()])
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=1, default=str)
+    sys.stdout.write("\n")

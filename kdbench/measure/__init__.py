@@ -1,0 +1,42 @@
+"""Built-in measures, and how a finished student is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from kdbench.api import Finished, Measure, hookimpl
+from kdbench.measure.quality import QUALITY
+from kdbench.measure.size import SIZE
+from kdbench.measure.speed import SPEED
+
+
+@hookimpl
+def kdbench_measures() -> list[Measure]:
+    return [*QUALITY, *SIZE, *SPEED]
+
+
+def measure_all(
+    measures: Iterable[Measure], scope: str, finished: Finished
+) -> tuple[dict[str, float | None], list[str]]:
+    """Every measure of this scope by name, and what went wrong with which.
+
+    A measure that raises or is not finite is None, so that none can cost a run.
+    """
+    values: dict[str, float | None] = {}
+    problems = []
+    for measure in measures:
+        if measure.scope != scope:
+            continue
+        values[measure.name] = None
+        try:
+            found = measure.compute(finished)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            problems.append(f"measure {measure.name}: {type(error).__name__}: {error}")
+            continue
+        several = found if isinstance(found, Mapping) else {"": found}
+        for key, value in several.items():
+            name = f"{measure.name}_{key}" if key else measure.name
+            if value is not None and math.isfinite(value):
+                values[name] = float(value)
+    return values, problems

@@ -1,0 +1,60 @@
+"""Size of a student: parameters, multiply-accumulates, bytes on disk."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdbench.api import Measure
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of trainable numbers (buffers not counted)."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def macs(model: nn.Module, one: Tensor) -> float:
+    """Multiply-accumulates of one forward pass of `one`, a batch of one item.
+
+    Convolutions and matrix products, as torch's FLOP counter counts them;
+    FLOPs = 2 x MACs.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(one)
+    return float(counter.get_total_flops() / 2)
+
+
+def serialised(model: nn.Module) -> bytes:
+    """The model's parameters and buffers as a safetensors file."""
+    state = {
+        name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    return to_safetensors(state)
+
+
+SIZE = [
+    Measure(
+        name="parameters",
+        summary="trainable parameters of the deployed student",
+        unit="count",
+        better="lower",
+        compute=lambda finished: parameters(finished.model),
+    ),
+    Measure(
+        name="macs",
+        summary="multiply-accumulates of one item; FLOPs = 2 x MACs",
+        unit="count",
+        better="lower",
+        compute=lambda finished: macs(finished.model, finished.sample[:1]),
+    ),
+    Measure(
+        name="size_bytes",
+        summary="the weights file (safetensors, fp32)",
+        unit="bytes",
+        better="lower",
+        compute=lambda finished: len(serialised(finished.model)),
+    ),
+]

@@ -1,0 +1,41 @@
+"""Built-in models and pairs."""
+
+from kdbench.api import Model, Pair, hookimpl
+from kdbench.models.convnet import convnet
+from kdbench.models.mlp import mlp
+
+
+@hookimpl
+def kdbench_models() -> list[Model]:
+    return [
+        mlp(256, 128, batch_norm=True),
+        mlp(12, 8, batch_norm=True),
+        convnet(32),
+        convnet(6),
+        mlp(512, 256),
+        mlp(256, 128),
+    ]
+
+
+@hookimpl
+def kdbench_pairs() -> list[Pair]:
+    return [
+        Pair(
+            name="digits-mlp",
+            teachers=("mlp_bn_256_128",),
+            students=("mlp_bn_12_8",),
+            summary="dense layers with batch norm, for 8x8 digits",
+        ),
+        Pair(
+            name="digits-conv",
+            teachers=("convnet_32",),
+            students=("convnet_6",),
+            summary="plain convnets, the teacher five times as wide",
+        ),
+        Pair(
+            name="mnist-mlp",
+            teachers=("mlp_512_256",),
+            students=("mlp_256_128",),
+            summary="the seed articles' pair: 784-512-256-10 and 784-256-128-10",
+        ),
+    ]

@@ -1,0 +1,84 @@
+"""Tapping a model: its features by name, and their shapes before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.api import Model, Outputs, Shape, Tapped, unknown
+
+
+def resolve(spec: Model, module: nn.Module, wanted: Sequence[str]) -> dict[str, str]:
+    """Tap name -> module path, in the model's own order; "stages" means all of them.
+
+    A name that the model does not declare may be a module path. Raises UserError that
+    lists what there is.
+    """
+    names: list[str] = []
+    for name in wanted:
+        if name == "stages":
+            names += [tap for tap in spec.taps if tap.startswith("stage")]
+        elif name != "logits":
+            names.append(name)
+    modules = dict(module.named_modules())
+    found = {}
+    for name in sorted(set(names), key=lambda n: _order(spec, n)):
+        path = spec.taps.get(name, name)
+        if path.removesuffix(":input") not in modules:
+            taps = [*spec.taps, "stages", "logits", *(m for m in modules if m)]
+            raise unknown("tap", name, taps, f"model {spec.name!r}")
+        found[name] = path
+    return found
+
+
+def _order(spec: Model, name: str) -> int:
+    declared = list(spec.taps)
+    return declared.index(name) if name in declared else len(declared)
+
+
+class TappedModel:
+    """A model that answers with logits and the tapped features."""
+
+    def __init__(self, spec: Model, module: nn.Module, wanted: Sequence[str] = ()):
+        self.module = module
+        self._caught: dict[str, Tensor] = {}
+        self._paths = resolve(spec, module, wanted)
+        for name, path in self._paths.items():
+            self._tap(name, path)
+
+    def _tap(self, name: str, path: str) -> None:
+        place = self.module.get_submodule(path.removesuffix(":input"))
+
+        def catch_input(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._caught[name] = args[0]
+
+        def catch_output(_module: nn.Module, _args: Any, output: Tensor) -> None:
+            self._caught[name] = output
+
+        if path.endswith(":input"):
+            place.register_forward_pre_hook(catch_input)
+        else:
+            place.register_forward_hook(catch_output)
+
+    def __call__(self, inputs: Tensor) -> Outputs:
+        logits = self.module(inputs)
+        features = {name: self._caught[name] for name in self._paths}
+        self._caught.clear()
+        return Outputs(logits=logits, features=features)
+
+
+def probe(spec: Model, wanted: Sequence[str], shape: Shape, outputs: int) -> Tapped:
+    """The shapes of the wanted taps, found by one forward pass without data.
+
+    Raises UserError where a tap does not exist, and whatever the model's own code
+    raises where it cannot take inputs of this shape.
+    """
+    with torch.device("meta"), torch.no_grad():
+        module = spec.build(shape, outputs)
+        answer = TappedModel(spec, module, wanted)(torch.zeros(2, *shape))
+    shapes = {name: tuple(value.shape[1:]) for name, value in answer.features.items()}
+    shapes["logits"] = tuple(answer.logits.shape[1:])
+    return Tapped(name=spec.name, shapes=shapes, model=module)

@@ -1,0 +1,276 @@
+"""Suite + plugins -> runs with ids, in groups, and what of it is already done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdbench.api import Dataset, Pair, Strategy, Tapped, UserError
+from kdbench.config import Selection, Suite, label_of, parse_selection, with_controls
+from kdbench.models.taps import probe
+from kdbench.plugins import Host, code_of
+from kdbench.records import Record, Run, digest
+
+CONTROLS = ("scratch", "kd")
+"""Protocol rule 2: every table holds teacher, scratch and kd from the same harness."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs trained side by side: same dataset, teachers, seed and recipe.
+
+    A group without `teachers` trains teachers. A level 4 strategy is a group of its
+    own (`solo`), because it drives its own loop.
+    """
+
+    id: str
+    runs: tuple[Run, ...]
+    teachers: tuple[Run, ...] = ()
+    solo: bool = False
+
+    @property
+    def title(self) -> str:
+        run = self.runs[0]
+        if run.is_teacher:
+            return f"{run.dataset} teacher {run.students[0]} #{run.seed}"
+        what = f" {run.label}" if self.solo else ""
+        pairs = "+".join(dict.fromkeys(r.pair for r in self.runs))
+        return f"{run.dataset} {pairs} seed {run.seed}{what}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole grid: `todo` in an order in which teachers come first."""
+
+    suite: Suite
+    todo: tuple[Group, ...]
+    done: tuple[Run, ...]
+    skipped: tuple[tuple[Run, str], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> set[str]:
+        """Every run of the grid, teachers included."""
+        runs = [*self.done, *(run for run, _ in self.skipped)]
+        return {r.id for r in runs} | {r.id for g in self.todo for r in g.runs}
+
+
+def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
+    """Resolve every name of the suite, lay out the grid, and leave out what is done.
+
+    `finished` maps ids of finished runs to their records. Raises UserError for
+    anything that does not exist or cannot be configured; nothing is trained.
+    """
+    where = f"suite {suite.name!r}"
+    added = [c for c in CONTROLS if c in host.names("strategies")]
+    texts = with_controls(suite.strategies, added)
+    notes = [
+        f"added {name!r}: every table holds it (protocol rule 2)"
+        for name in texts[: len(texts) - len(suite.strategies)]
+    ]
+    strategies = _strategies(texts, host, where)
+    layout = _Layout(host, suite)
+    for dataset_name in suite.datasets:
+        dataset = host.dataset(dataset_name, where)
+        for pair_name in suite.pairs:
+            pair = host.pair(pair_name, where)
+            for strategy, label in strategies:
+                layout.add(dataset, pair, strategy, label)
+    return layout.plan(finished, notes)
+
+
+def _strategies(
+    texts: Sequence[str], host: Host, where: str
+) -> list[tuple[Strategy, str]]:
+    chosen: dict[str, Strategy] = {}
+    for text in texts:
+        for selection in parse_selection(text):
+            strategy = configure(selection, host, where)
+            defaults = type(strategy).parameters()
+            params = dataclasses.asdict(strategy)  # type: ignore[call-overload]
+            chosen[label_of(selection.name, params, defaults)] = strategy
+    return [(strategy, label) for label, strategy in chosen.items()]
+
+
+def configure(selection: Selection, host: Host, where: str = "") -> Strategy:
+    """The strategy of this selection; UserError for a bad name or value."""
+    return host.strategy(selection.name, where).configured(selection.params)
+
+
+@dataclass
+class _Layout:
+    """Builds the grid cell by cell."""
+
+    host: Host
+    suite: Suite
+    runs: dict[str, tuple[Run, Strategy]] = field(default_factory=dict)
+    teachers: dict[str, Run] = field(default_factory=dict)
+    skipped: dict[str, tuple[Run, str]] = field(default_factory=dict)
+    probes: dict[tuple[object, ...], Tapped | UserError] = field(default_factory=dict)
+
+    def add(self, dataset: Dataset, pair: Pair, strategy: Strategy, label: str) -> None:
+        wanted = [
+            pair.teachers[k % len(pair.teachers)] for k in range(strategy.teachers)
+        ]
+        members = [
+            self._teacher(dataset, name, wanted[:k].count(name))
+            for k, name in enumerate(wanted)
+        ]
+        # the first teacher measures fidelity, also of a strategy that learns from none
+        reference = members or [self._teacher(dataset, pair.teachers[0], 0)]
+        students = tuple(
+            pair.students[k % len(pair.students)] for k in range(strategy.students)
+        )
+        for seed in range(self.suite.seeds):
+            run = Run(
+                dataset=dataset.name,
+                pair=pair.name,
+                teachers=tuple(run.students[0] for run in reference),
+                students=students,
+                strategy=strategy.name,
+                label=label,
+                params=dataclasses.asdict(strategy),  # type: ignore[call-overload]
+                seed=seed,
+                recipe=self.suite.recipe,
+                teacher_runs=tuple(run.id for run in reference),
+                code=self._code(type(strategy), dataset, *students, *wanted),
+            )
+            reason = self._reason(dataset, pair, strategy)
+            if reason is None:
+                self.runs[run.id] = (run, strategy)
+                self.teachers.update({t.id: t for t in reference})
+            else:
+                self.skipped[run.id] = (run, reason)
+
+    def _teacher(self, dataset: Dataset, model: str, seed: int) -> Run:
+        """The run that trains this teacher: one checkpoint for all student seeds."""
+        scratch = self.host.strategy("scratch")
+        return Run(
+            dataset=dataset.name,
+            pair=model,
+            teachers=(),
+            students=(model,),
+            strategy="teacher",
+            label="teacher",
+            params={},
+            seed=seed,
+            recipe=self.suite.recipe,
+            teacher_runs=(),
+            code=self._code(scratch, dataset, model),
+        )
+
+    def _code(
+        self, strategy: type[Strategy], dataset: Dataset, *models: str
+    ) -> dict[str, str]:
+        code = {
+            "strategy": code_of(strategy),
+            f"dataset {dataset.name}": code_of(dataset),
+        }
+        for name in models:
+            code[f"model {name}"] = code_of(self.host.model(name))
+        return code
+
+    def _reason(self, dataset: Dataset, pair: Pair, strategy: Strategy) -> str | None:
+        """Why the strategy cannot run here, or None."""
+        if dataset.task.kind not in strategy.tasks:
+            return f"{strategy.name} does not know the task {dataset.task.kind!r}"
+        names = (pair.students[0], pair.teachers[0])
+        sides = [self._probe(dataset, name, strategy.taps) for name in names]
+        for side in sides:
+            if isinstance(side, UserError):
+                return str(side)
+        student, teacher = sides
+        assert isinstance(student, Tapped)  # noqa: S101 - narrowed by the loop above
+        assert isinstance(teacher, Tapped)  # noqa: S101
+        return strategy.supports(student, teacher if strategy.teachers else None)
+
+    def _probe(
+        self, dataset: Dataset, name: str, taps: tuple[str, ...]
+    ) -> Tapped | UserError:
+        key = (dataset.name, name, taps)
+        if key not in self.probes:
+            self.probes[key] = self._probed(dataset, name, taps)
+        return self.probes[key]
+
+    def _probed(
+        self, dataset: Dataset, name: str, taps: tuple[str, ...]
+    ) -> Tapped | UserError:
+        spec = self.host.model(name)
+        shape, outputs = dataset.input_shape, dataset.task.outputs
+        try:
+            probe(spec, (), shape, outputs)
+        except Exception as error:
+            raise UserError(
+                f"model {name!r} cannot take {dataset.name!r}, inputs {shape}: {error}"
+            ) from error
+        try:
+            return probe(spec, taps, shape, outputs)
+        except UserError as error:
+            return error
+
+    def plan(self, finished: Mapping[str, Record], notes: Sequence[str]) -> Plan:
+        runs = [run for run, _ in self.runs.values()]
+        open_runs = [run for run in runs if run.id not in finished]
+        todo = [
+            Group(id=run.id, runs=(run,))
+            for run in self.teachers.values()
+            if run.id not in finished
+        ]
+        todo += _groups(open_runs, self.teachers, self.runs)
+        done = [run for run in runs if run.id in finished]
+        done += [run for i, run in self.teachers.items() if i in finished]
+        return Plan(
+            suite=self.suite,
+            todo=tuple(todo),
+            done=tuple(done),
+            skipped=tuple(self.skipped.values()),
+            notes=tuple(notes),
+        )
+
+
+def _groups(
+    runs: Sequence[Run],
+    teachers: Mapping[str, Run],
+    strategies: Mapping[str, tuple[Run, Strategy]],
+) -> list[Group]:
+    """Side by side what shares its batches and its first teacher."""
+    together: dict[str, list[Run]] = {}
+    alone: list[Group] = []
+    for run in runs:
+        if strategies[run.id][1].drives_itself():
+            needs = tuple(teachers[i] for i in run.teacher_runs)
+            alone.append(Group(id=run.id, runs=(run,), teachers=needs, solo=True))
+        else:
+            key = digest([run.dataset, run.teacher_runs[0], run.seed])
+            together.setdefault(key, []).append(run)
+    groups = []
+    for members in together.values():
+        ids = list(dict.fromkeys(i for run in members for i in run.teacher_runs))
+        name = digest(sorted(run.id for run in members))
+        needs = tuple(teachers[i] for i in ids)
+        groups.append(Group(id=name, runs=tuple(members), teachers=needs))
+    return groups + alone
+
+
+def cost(plan: Plan, datasets: Mapping[str, int]) -> dict[str, float]:
+    """What the open runs will cost: student epochs and samples to train on.
+
+    `datasets` maps a dataset's name to its number of training items.
+    """
+    epochs = plan.suite.recipe.epochs
+    open_runs = [run for group in plan.todo for run in group.runs]
+    return {
+        "runs": len(open_runs),
+        "student_epochs": sum(epochs * len(run.students) for run in open_runs),
+        "samples": sum(
+            epochs * len(run.students) * datasets.get(run.dataset, 0)
+            for run in open_runs
+        ),
+    }
+
+
+def results_folder(out: Path, suite: Suite) -> Path:
+    """Where the suite's records lie."""
+    return out / suite.name

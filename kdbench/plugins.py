@@ -1,0 +1,270 @@
+"""Find, isolate, validate, attribute and list plugins.
+
+Every plugin gets a status and none can stop another: each is imported and each of its
+hooks called on its own, because in pluggy one raising implementation aborts a whole
+hook call and a misspelt hook is silent.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from kdbench import __version__, hookspecs
+from kdbench.admission import KINDS, SINGULAR, Refused, check_hook_names, checked
+from kdbench.api import Dataset, Model, Pair, Strategy, UserError, unknown
+from kdbench.provenance import source_hash
+
+BUILTIN = (
+    "kdbench.controls",
+    "kdbench.data",
+    "kdbench.models",
+    "kdbench.suites",
+    "kdbench.measure",
+    "kdbench.report",
+    "kdbench.execute",
+)
+"""Our own parts, registered through the same hooks as anyone's."""
+
+
+@dataclass
+class Plugin:
+    """One plugin's status record."""
+
+    name: str
+    distribution: str
+    version: str
+    path: str
+    status: Literal["ok", "broken", "disabled", "shadowed"] = "ok"
+    error: str | None = None
+    traceback: str | None = None
+    hooks: list[str] = field(default_factory=list)
+    offers: dict[str, list[str]] = field(default_factory=dict)
+
+    def broke(self, error: BaseException) -> None:
+        self.status = "broken"
+        what = str(error)
+        if not isinstance(error, Refused | pluggy.PluginValidationError):
+            what = f"{type(error).__name__}: {error}"
+        self.error = what.strip() or type(error).__name__
+        self.traceback = "".join(traceback.format_exception(error))
+        self.offers = {}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A named thing (of the kind it was asked for), and the plugin that offers it."""
+
+    thing: Any
+    plugin: Plugin
+
+
+class Host:
+    """All plugins of one process. Tests build their own."""
+
+    def __init__(
+        self,
+        files: Sequence[Path] = (),
+        only: Iterable[str] | None = None,
+        found: Iterable[EntryPoint] | None = None,
+    ) -> None:
+        """Load built-ins, entry points (`found`, default all installed) and `files`.
+
+        `only` limits which entry points load (default: KDBENCH_PLUGINS, if set). Raises
+        UserError for a file that cannot be imported and for an unknown name in `only`.
+        """
+        self.files = tuple(files)
+        self.plugins: list[Plugin] = []
+        self._manager = pluggy.PluginManager("kdbench")
+        self._manager.add_hookspecs(hookspecs)
+        self._offers: dict[str, dict[str, list[Offer]]] = {k: {} for k in KINDS}
+        self._reported: set[str] = set()
+        for name in BUILTIN:
+            self._add(Plugin(name, "kdbench", __version__, ""), _importer(name))
+        for file in self.files:
+            self._add_file(file)
+        points = entry_points(group="kdbench") if found is None else found
+        self._add_entry_points(list(points), _limit(only))
+
+    # --- loading ----------------------------------------------------------------------
+
+    def _add_file(self, file: Path) -> None:
+        if not file.is_file():
+            raise UserError(f"--plugin {file}: no such file")
+        plugin = Plugin(file.stem, "(file)", "-", str(file))
+        self._add(plugin, lambda: _import_file(file))
+        if plugin.status == "broken":
+            raise UserError(
+                f"--plugin {file} cannot be used: {plugin.error}\n"
+                "  mend the file, or see where it fails with --debug"
+            )
+
+    def _add_entry_points(
+        self, points: list[EntryPoint], only: set[str] | None
+    ) -> None:
+        names = {point.name for point in points}
+        for name in sorted((only or set()) - names):
+            raise unknown("plugin", name, names, "KDBENCH_PLUGINS")
+        for point in sorted(points, key=lambda p: (p.name, p.value)):
+            distribution = point.dist.name if point.dist else "(unknown)"
+            version = point.dist.version if point.dist else "-"
+            plugin = Plugin(point.name, distribution, version, point.value)
+            earlier = next((p for p in self.plugins if p.name == point.name), None)
+            if only is not None and point.name not in only:
+                plugin.status, plugin.error = "disabled", "not in KDBENCH_PLUGINS"
+                self.plugins.append(plugin)
+            elif earlier is not None:
+                plugin.status = "shadowed"
+                plugin.error = f"{earlier.distribution} has a plugin of this name too"
+                self.plugins.append(plugin)
+            else:
+                self._add(plugin, point.load)
+
+    def _add(self, plugin: Plugin, load: Callable[[], Any]) -> None:
+        self.plugins.append(plugin)
+        try:
+            module = load()
+            plugin.path = getattr(module, "__file__", None) or plugin.path
+            check_hook_names(module, self._manager)
+            self._manager.register(module, plugin.name)
+            offers = self._collect(plugin, module)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            if self._manager.has_plugin(plugin.name):
+                self._manager.unregister(name=plugin.name)
+            plugin.broke(error)
+            return
+        for kind, things in offers.items():
+            plugin.offers[kind] = sorted(thing.name for thing in things)
+            for thing in things:
+                known = self._offers[kind].setdefault(thing.name, [])
+                known.append(Offer(thing, plugin))
+
+    def _collect(self, plugin: Plugin, module: object) -> dict[str, list[Any]]:
+        """Call this plugin's record hooks, each on its own."""
+        offers: dict[str, list[Any]] = {}
+        for caller in self._manager.get_hookcallers(module) or ():
+            plugin.hooks.append(caller.name)
+            kind = caller.name.removeprefix("kdbench_")
+            if kind not in KINDS:
+                continue
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is module:
+                    things = implementation.function()
+                    offers[kind] = checked(caller.name, kind, things)
+        plugin.hooks.sort()
+        return offers
+
+    # --- looking up -------------------------------------------------------------------
+
+    def names(self, kind: str) -> list[str]:
+        """Every name offered of this kind, sorted."""
+        return sorted(self._offers[kind])
+
+    def all(self, kind: str) -> list[Offer]:
+        """Every offer of this kind, by name; a name offered twice is an error."""
+        return [self.get(kind, name) for name in self.names(kind)]
+
+    def get(self, kind: str, name: str, where: str = "") -> Offer:
+        """The one offer of this name.
+
+        Raises UserError when there is none (near matches and broken plugins named) or
+        when several plugins offer it (all of them named).
+        """
+        offers = self._offers[kind].get(name, [])
+        if not offers:
+            error = unknown(SINGULAR[kind], name, self._offers[kind], where)
+            broken = [p for p in self.plugins if p.status == "broken"]
+            if broken:
+                reasons = "; ".join(f"{p.name} ({p.error})" for p in broken)
+                error = UserError(f"{error}\n  broken plugins: {reasons}")
+            raise error
+        if len(offers) > 1:
+            sources = " and ".join(
+                f"{o.plugin.distribution} {o.plugin.version} ({o.plugin.path})"
+                for o in offers
+            )
+            raise UserError(
+                f"{SINGULAR[kind]} {name!r} is offered by {sources};\n"
+                "  rename one, uninstall one, or choose plugins with KDBENCH_PLUGINS"
+            )
+        return offers[0]
+
+    def strategy(self, name: str, where: str = "") -> type[Strategy]:
+        thing: type[Strategy] = self.get("strategies", name, where).thing
+        return thing
+
+    def model(self, name: str, where: str = "") -> Model:
+        thing: Model = self.get("models", name, where).thing
+        return thing
+
+    def pair(self, name: str, where: str = "") -> Pair:
+        thing: Pair = self.get("pairs", name, where).thing
+        return thing
+
+    def dataset(self, name: str, where: str = "") -> Dataset:
+        thing: Dataset = self.get("datasets", name, where).thing
+        return thing
+
+    def emit(self, event: str, **values: Any) -> list[str]:
+        """Tell an event to every plugin; returns the failures not yet reported."""
+        failures = []
+        for implementation in getattr(self._manager.hook, event).get_hookimpls():
+            arguments = {k: values[k] for k in implementation.argnames}
+            try:
+                implementation.function(**arguments)
+            except Exception as error:  # noqa: BLE001 - a tracker must not stop a run
+                if implementation.plugin_name not in self._reported:
+                    self._reported.add(implementation.plugin_name)
+                    what = f"{type(error).__name__}: {error}"
+                    failures.append(
+                        f"plugin {implementation.plugin_name}: {event} raised {what}"
+                    )
+        return failures
+
+
+def code_of(thing: object) -> str:
+    """Source hash of what defines a strategy, model or dataset."""
+    if isinstance(thing, Model):
+        thing = thing.build
+    elif isinstance(thing, Dataset):
+        thing = thing.load
+    while hasattr(thing, "func"):  # functools.partial
+        thing = thing.func
+    return source_hash(thing.__module__)
+
+
+def _limit(only: Iterable[str] | None) -> set[str] | None:
+    if only is not None:
+        return set(only)
+    text = os.environ.get("KDBENCH_PLUGINS")
+    if text is None:
+        return None
+    return {name.strip() for name in text.split(",") if name.strip()}
+
+
+def _importer(name: str) -> Callable[[], ModuleType]:
+    return lambda: import_module(name)
+
+
+def _import_file(file: Path) -> ModuleType:
+    name = f"kdbench_file_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise Refused(f"{file.name} is not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

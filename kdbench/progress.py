@@ -1,0 +1,167 @@
+"""What `kdbench run` shows while it runs: epochs, time left, accuracy so far.
+
+A live display in a terminal; plain lines, no more than one every few seconds for each
+group, anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kdbench.job import Job
+from kdbench.records import Record, Run
+
+PLAIN_EVERY_S = 5.0
+
+
+def clock(seconds: float) -> str:
+    """1:05 or 2:03:04."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """Follows the events of a run. Use as a context manager."""
+
+    def __init__(self, console: Console, jobs: Sequence[Job]):
+        self._console = console
+        self._group = {run.id: job for job in jobs for run in job.group.runs}
+        self._titles = {job.id: job.group.title for job in jobs}
+        self._epochs = {
+            job.id: job.group.runs[0].recipe.epochs for job in jobs if job.group.runs
+        }
+        self._total = sum(run.recipe.epochs for j in jobs for run in j.group.runs)
+        self._at: dict[str, int] = {}
+        self._running: dict[str, set[str]] = defaultdict(set)
+        self._first: dict[str, int] = {}
+        self._top1: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+        self._failed = 0
+        self._started = monotonic()
+        self._spoke: dict[str, float] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live = Live(
+                console=self._console, get_renderable=self._picture, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(f"note: {text}", highlight=False, markup=False)
+
+    def see(self, event: tuple[Any, ...]) -> None:
+        kind, *rest = event
+        if kind == "started":
+            self._running[self._group[rest[0].id].id].add(rest[0].id)
+        elif kind == "epoch":
+            self._epoch(*rest)
+        elif kind == "record":
+            self._record(rest[0])
+        elif kind == "note":
+            self.note(rest[0])
+
+    def _epoch(self, run: Run, epoch: int, top1: float) -> None:
+        self._first.setdefault(run.id, epoch - 1)
+        self._at[run.id] = epoch
+        if not run.is_teacher:
+            self._top1[(run.pair, run.label)][run.seed] = top1
+        group = self._group[run.id].id
+        if not self._live and self._is_last(run, group, epoch):
+            last = epoch == run.recipe.epochs
+            if last or monotonic() - self._spoke.get(group, 0) >= PLAIN_EVERY_S:
+                self._spoke[group] = monotonic()
+                self._console.print(self._line(group, epoch), highlight=False)
+
+    def _is_last(self, run: Run, group: str, epoch: int) -> bool:
+        """Whether every running member of the group has ended this epoch."""
+        members = self._running[group]
+        return all(self._at.get(i, 0) >= epoch for i in members | {run.id})
+
+    def _record(self, record: Record) -> None:
+        self._at[record.id] = record.run.recipe.epochs
+        job = self._group.get(record.id)
+        if job:
+            self._running[job.id].discard(record.id)
+        if record.status == "failed":
+            self._failed += 1
+            run = record.run
+            self._console.print(
+                f"failed: {run.label} on {run.dataset} {run.pair} seed {run.seed}: "
+                f"{record.reason}",
+                highlight=False,
+                markup=False,
+            )
+
+    def _line(self, group: str, epoch: int) -> str:
+        best = self._best_of(group)
+        left = self._left()
+        return (
+            f"{clock(monotonic() - self._started):>6}  {self._titles[group]}: epoch "
+            f"{epoch}/{self._epochs[group]}{best}, about {left} left"
+        )
+
+    def _best_of(self, group: str) -> str:
+        """The group's accuracies so far, best first."""
+        found = []
+        for run_id, job in self._group.items():
+            run = next(r for r in job.group.runs if r.id == run_id)
+            top1 = self._top1.get((run.pair, run.label), {}).get(run.seed)
+            if job.id == group and top1 is not None:
+                found.append((top1, run.label))
+        parts = [f"{label} {top1:.1f}" for top1, label in sorted(found)[::-1][:4]]
+        return f" ({', '.join(parts)}, ...)" if parts else ""
+
+    def _left(self) -> str:
+        resumed = sum(self._first.values())
+        done = sum(self._at.values()) - resumed
+        if done <= 0:
+            return "?"
+        elapsed = monotonic() - self._started
+        return clock(elapsed / done * max(0, self._total - resumed - done))
+
+    def _picture(self) -> RenderableType:
+        """The live display: a bar for each running group, then accuracies."""
+        bars = Table.grid(padding=(0, 1))
+        elapsed = clock(monotonic() - self._started)
+        done = sum(self._at.values())
+        left = f"{elapsed} gone, about {self._left()} left"
+        failed = f", {self._failed} failed" if self._failed else ""
+        bars.add_row(
+            "all", ProgressBar(max(1, self._total), done, width=30), left + failed
+        )
+        for group, members in self._running.items():
+            if members:
+                epoch = min(self._at.get(i, 0) for i in members)
+                total = self._epochs[group]
+                bar = ProgressBar(total, epoch, width=30)
+                bars.add_row(self._titles[group], bar, f"epoch {epoch}/{total}")
+        return Group(bars, self._accuracies())
+
+    def _accuracies(self) -> RenderableType:
+        """Top-1 so far, mean over the seeds that have begun; one line for each pair."""
+        pairs: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        for (pair, label), seeds in self._top1.items():
+            pairs[pair].append((sum(seeds.values()) / len(seeds), label))
+        lines = []
+        for pair, found in pairs.items():
+            ranked = sorted(found, reverse=True)
+            parts = "  ".join(f"{label} {top1:.1f}" for top1, label in ranked)
+            lines.append(Text(f"{pair}: {parts}", style="dim"))
+        return Group(*lines)

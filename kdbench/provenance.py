@@ -1,0 +1,107 @@
+"""Where a number comes from: hashes of source code, and the machine it was made on."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+HOST_CONTRACT = {"kdbench", "kdbench.api", "kdbench.records"}
+"""Modules that never count: their effect on results is what ENGINE versions."""
+
+
+@cache
+def source_hash(module: str) -> str:
+    """Hash of a module's source and of all it imports from its own package.
+
+    So a result is remade when the code behind it changed, and not when a neighbour in
+    the same distribution did.
+    """
+    sources: dict[str, str] = {}
+    _gather(module, module.partition(".")[0], sources)
+    total = hashlib.sha256()
+    for name in sorted(sources):
+        total.update(f"{name}\n{sources[name]}\n".encode())
+    return total.hexdigest()[:12]
+
+
+def _gather(name: str, package: str, sources: dict[str, str]) -> None:
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if name in sources or name in HOST_CONTRACT or file is None:
+        return
+    text = Path(file).read_text(encoding="utf-8")
+    sources[name] = text
+    inside = name if Path(file).name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(text)):
+        for imported in _imports(node, inside):
+            if imported.partition(".")[0] == package:
+                _gather(imported, package, sources)
+
+
+def _imports(node: ast.AST, inside: str) -> list[str]:
+    """Full names of the modules that an import statement may load."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        dots = "." * node.level
+        base = node.module or ""
+        if node.level:
+            base = importlib.util.resolve_name(dots + base, inside)
+        inner = [f"{base}.{alias.name}" for alias in node.names]
+        modules = [name for name in inner if name in sys.modules]
+        return modules if len(modules) == len(inner) else [base, *modules]
+    return []
+
+
+def now() -> str:
+    """The time of day, UTC, as records keep it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def environment(device: str, threads: int) -> dict[str, str | int | float | None]:
+    """What a result's bits and its speed may depend on."""
+    found: dict[str, str | int | float | None] = {
+        "kdbench": version("kdbench"),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "platform": platform.platform(terse=True),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "threads": threads,
+    }
+    if device.startswith("cuda"):
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()

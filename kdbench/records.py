@@ -1,0 +1,156 @@
+"""Recipe, run and record: the plain data that describes and outlives a training.
+
+The lowest module of all: it imports nothing of kdbench's own, and no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PROTOCOL = "1"
+"""Version of the rules that every number obeys (docs/protocol.md)."""
+
+ENGINE = 1
+"""Version of the engine's arithmetic: raise it when a change alters any result's bits,
+so that finished runs of the old one are not mistaken for runs of the new one."""
+
+
+class Strict(BaseModel):
+    """Frozen data from a file or the command line; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(Strict):
+    """How everything in a group is trained. Defaults: the field's CIFAR-100 recipe."""
+
+    epochs: int = Field(default=240, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    milestones: tuple[int, ...] = (150, 180, 210)
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    crop_padding: int = Field(default=0, ge=0)
+    flip: bool = False
+    drop_last: bool = False
+
+    def lr_at(self, epoch: float) -> float:
+        """Learning rate after `epoch` epochs (a fraction inside an epoch)."""
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        if self.schedule == "step":
+            passed = sum(epoch >= milestone for milestone in self.milestones)
+            return float(self.lr * self.gamma**passed)
+        return self.lr
+
+    def sentence(self) -> str:
+        """The recipe in words, for tables and reports."""
+        schedule: str = self.schedule
+        if schedule == "step":
+            after = ", ".join(str(m) for m in self.milestones)
+            schedule = f"x{self.gamma:g} after epochs {after}"
+        inputs = []
+        if self.crop_padding:
+            inputs.append(f"random crop with padding {self.crop_padding}")
+        if self.flip:
+            inputs.append("horizontal flip")
+        return (
+            f"{self.epochs} epochs, batch {self.batch_size}, {self.optimiser} lr "
+            f"{self.lr:g} ({schedule}), momentum {self.momentum:g}, weight decay "
+            f"{self.weight_decay:g}, {' and '.join(inputs) or 'no'} augmentation"
+        )
+
+
+def digest(value: object, length: int = 12) -> str:
+    """Hash of plain data: equal data, equal digest, on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+class Run(Strict):
+    """One cell of the grid. Everything that its numbers depend on, and nothing else.
+
+    `teacher_runs` are the ids of the runs that trained its teachers (empty for a
+    teacher itself); `code` maps strategy, models and dataset to their source hashes.
+    """
+
+    dataset: str
+    pair: str
+    teachers: tuple[str, ...]
+    students: tuple[str, ...]
+    strategy: str
+    label: str
+    params: dict[str, Any]
+    seed: int
+    recipe: Recipe
+    teacher_runs: tuple[str, ...]
+    code: dict[str, str]
+    protocol: str = PROTOCOL
+    engine: int = ENGINE
+
+    @property
+    def id(self) -> str:
+        """Content hash. The pair's own name and the label are only words."""
+        return digest(self.model_dump(mode="json", exclude={"pair", "label"}))
+
+    @property
+    def is_teacher(self) -> bool:
+        return self.strategy == "teacher"
+
+    @property
+    def setting(self) -> tuple[str, str, str, str]:
+        """What must be equal for two runs to stand in one table."""
+        recipe = digest([self.recipe.model_dump(mode="json"), self.engine])
+        return (self.dataset, self.pair, recipe, self.protocol)
+
+
+class Record(Strict):
+    """What a run leaves: one JSON file.
+
+    `curves` holds one value per epoch: "top1" (percent, test set), "lr" and every loss
+    term ("loss/ce"); null where a value was not finite. `measures` are those of the
+    last epoch. `cost` is in seconds unless its name says otherwise. `correct` is the
+    base64 of one bit per test item, in order, packed as numpy.packbits does.
+    """
+
+    format: Literal[1] = 1
+    id: str
+    run: Run
+    status: Literal["finished", "failed", "skipped"]
+    reason: str | None = None
+    family: str
+    plugin: dict[str, str]
+    environment: dict[str, str | int | float | None]
+    finished_at: str
+    curves: dict[str, list[float | None]] = Field(default_factory=dict)
+    measures: dict[str, float | None] = Field(default_factory=dict)
+    cost: dict[str, float | None] = Field(default_factory=dict)
+    test_items: int | None = None
+    correct: str | None = None
+    weights_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Record:
+        if self.id != self.run.id:
+            raise ValueError(f"id {self.id} is not the hash of its run ({self.run.id})")
+        return self
+
+
+class SpeedRecord(Strict):
+    """Size and speed of one architecture on one machine; `measures` by name."""
+
+    format: Literal[1] = 1
+    model: str
+    dataset: str
+    measures: dict[str, float | None]
+    environment: dict[str, str | int | float | None]
+    finished_at: str

@@ -1,0 +1,266 @@
+"""The tables about what training costs and what the deployed models weigh."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kdbench import stats
+from kdbench.records import Record, SpeedRecord
+from kdbench.report import formats
+from kdbench.report.analysis import standings
+from kdbench.report.sections import Section, model_of
+from kdbench.report.tables import CSV_ONLY, Cell, Column, Row, Table, word
+from kdbench.store import Environment, machine
+
+COST_COLUMNS = (
+    Column("strategy", "Strategy", numeric=False),
+    Column("relative", "Train time", "x scratch"),
+    Column("relative_shared", "Shared charge", "x scratch"),
+    Column("train_s", "Train time", "s"),
+    Column("own_s", "Own", "s", level=CSV_ONLY),
+    Column("data_s", "Data", "s", level=CSV_ONLY),
+    Column("teacher_s", "Teacher", "s", level=CSV_ONLY),
+    Column("student_epochs", "Student epochs", level=3),
+    Column("teacher_forwards", "Teacher forwards", "batches", level=2),
+    Column("adapter_parameters", "Adapter parameters", level=1),
+)
+
+COST_CAPTION = (
+    "Training cost, mean over seeds. Train time charges the data pass and the "
+    "teacher's forward passes in full to each strategy, as if it had trained alone; "
+    "the shared charge divides them among the strategies that trained side by side. "
+    "Ratios to scratch are paired by seed and taken only within one machine. Adapter "
+    "parameters are trained but not deployed."
+)
+
+SIZE_COLUMNS = (
+    Column("model", "Model", numeric=False),
+    Column("role", "Role", numeric=False, level=4),
+    Column("parameters", "Parameters"),
+    Column("macs", "MACs", level=3),
+    Column("flops", "FLOPs", level=5),
+    Column("size_bytes", "Size", "bytes", level=1),
+    Column("latency_ms", "Latency", "ms"),
+    Column("latency_ms_q1", "Latency, lower quartile", "ms", level=CSV_ONLY),
+    Column("latency_ms_q3", "Latency, upper quartile", "ms", level=CSV_ONLY),
+    Column("throughput", "Throughput", "items/s"),
+    Column("throughput_q1", "Throughput, lower quartile", "items/s", level=CSV_ONLY),
+    Column("throughput_q3", "Throughput, upper quartile", "items/s", level=CSV_ONLY),
+    Column("smaller", "Against teacher", "parameters", level=1),
+    Column("faster", "Against teacher", "latency", level=2),
+    Column("machine", "Machine", numeric=False, level=CSV_ONLY),
+)
+
+SIZE_CAPTION = (
+    "Size and speed of the deployed models. FLOPs = 2 x MACs for one input. Latency: "
+    "median at batch 1; throughput: items per second at batch 256."
+)
+
+
+def machine_name(environment: Environment, *, threads: bool = True) -> str:
+    """The machine in words."""
+    cpu, device, gpu = machine(environment)
+    parts = [part for part in (gpu, cpu) if part]
+    many = environment.get("threads")
+    if many and threads:
+        parts.append(formats.plural(int(many), "thread"))
+    if device:
+        parts.append(f"device {device}")
+    return ", ".join(parts) or "unknown machine"
+
+
+def cost_table(section: Section) -> Table:
+    """Training time and effort of every strategy that finished a run."""
+    rows = [
+        _cost_row(section, standing.label)
+        for standing in standings(section)
+        if section.finished(standing.label)
+    ]
+    return Table(
+        key="cost",
+        title="Training cost",
+        caption=COST_CAPTION,
+        columns=COST_COLUMNS,
+        rows=tuple(rows),
+        notes=tuple(_cost_notes(section)),
+    )
+
+
+def _cost_row(section: Section, label: str) -> Row:
+    def mean(name: str) -> float | None:
+        found = [r.cost.get(name) for r in section.finished(label).values()]
+        values = [value for value in found if value is not None]
+        return stats.interval(values).mean if values else None
+
+    cells = [Cell(label, label)]
+    for name in ("train_s", "train_shared_s"):
+        value = _relative(section, label, name)
+        cells.append(Cell(value, formats.ratio(value)))
+    for value in map(mean, ("train_s", "own_s", "data_s", "teacher_s")):
+        cells += [Cell(value, formats.significant(value))]
+    epochs = mean("student_epochs")
+    cells.append(Cell(epochs, "-" if epochs is None else f"{epochs:,.4g}"))
+    for value in map(mean, ("teacher_forwards", "adapter_parameters")):
+        cells += [Cell(value, formats.scaled(value))]
+    references = (section.baseline("scratch"), section.baseline("kd"))
+    return Row(tuple(cells), "reference" if label in references else "plain")
+
+
+def _relative(section: Section, label: str, name: str) -> float | None:
+    """Mean over seeds of the ratio to scratch, where both ran on one machine."""
+    scratch = section.baseline("scratch")
+    if scratch is None:
+        return None
+    alone = section.finished(scratch)
+    ratios = []
+    for seed, record in section.finished(label).items():
+        other = alone.get(seed)
+        if other is None or machine(other.environment) != machine(record.environment):
+            continue
+        ours, theirs = record.cost.get(name), other.cost.get(name)
+        if ours is not None and theirs:
+            ratios.append(ours / theirs)
+    return stats.interval(ratios).mean if ratios else None
+
+
+def _cost_notes(section: Section) -> list[str]:
+    finished = [r for r in section.records if r.status == "finished"]
+    names = sorted({machine_name(record.environment) for record in finished})
+    if len(names) <= 1:
+        return [f"Times on: {name}." for name in names]
+    return [
+        f"Times come from {len(names)} machines ({'; '.join(names)}): seconds are not "
+        "comparable between rows, ratios are only taken within one machine."
+    ]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One architecture in a section, and its speed on one machine (if measured)."""
+
+    model: str
+    role: str
+    record: Record
+    speed: SpeedRecord | None
+
+    def measure(self, name: str) -> float | None:
+        return self.record.measures.get(name)
+
+    def speed_of(self, name: str) -> float | None:
+        return self.speed.measures.get(name) if self.speed else None
+
+
+def deployed(section: Section) -> list[Deployed]:
+    """Teachers, then students; one entry for each identity and machine.
+
+    A model's identity is its parameter and MAC count: a strategy that deploys another
+    network than the pair's student gets an entry of its own, without a speed.
+    """
+    found = []
+    for model, role, record in _identities(section):
+        speeds = [s for s in section.speed if s.model == model]
+        found += [Deployed(model, role, record, speed) for speed in speeds]
+        if not speeds:
+            found.append(Deployed(model, role, record, None))
+    return found
+
+
+def _identities(section: Section) -> Iterator[tuple[str, str, Record]]:
+    seen: dict[str, Record] = {}
+    for teacher in section.teachers:
+        seen.setdefault(model_of(teacher), teacher)
+    for model, record in seen.items():
+        yield model, "teacher", record
+    students: dict[str, list[Record]] = {}
+    for record in section.records:
+        if record.status == "finished":
+            students.setdefault("+".join(record.run.students[:1]), []).append(record)
+    for model, records in students.items():
+        kinds = Counter(map(_identity, records))
+        for place, (kind, _) in enumerate(kinds.most_common()):
+            same = [record for record in records if _identity(record) == kind]
+            if place == 0:
+                yield model, "student", same[0]
+            else:
+                labels = ", ".join(dict.fromkeys(r.run.label for r in same))
+                yield f"{model} as deployed by {labels}", "student", same[0]
+
+
+def _identity(record: Record) -> tuple[float | None, float | None]:
+    return (record.measures.get("parameters"), record.measures.get("macs"))
+
+
+def size_table(section: Section) -> Table:
+    """Size and speed, with the ratio to the teacher on the same machine."""
+    models = deployed(section)
+    rows = [_size_row(entry, _reference(entry, models)) for entry in models]
+    names = {machine_name(e.speed.environment) for e in models if e.speed}
+    notes = [f"Speed on: {name}." for name in sorted(names)]
+    if not names:
+        notes = ["Speed was not measured."]
+    elif len({machine(e.speed.environment) for e in models if e.speed}) < len(names):
+        notes.append(
+            "Small models are timed with one thread, which is faster for them: the "
+            "ratios compare each model at its own number of threads."
+        )
+    return Table(
+        key="size",
+        title="Size and speed",
+        caption=SIZE_CAPTION,
+        columns=_with_machine(len(names) > 1),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def _with_machine(shown: bool) -> tuple[Column, ...]:
+    last = SIZE_COLUMNS[-1]
+    level = 0 if shown else CSV_ONLY
+    return (
+        *SIZE_COLUMNS[:-1],
+        Column(last.key, last.title, numeric=False, level=level),
+    )
+
+
+def _reference(entry: Deployed, models: list[Deployed]) -> Deployed | None:
+    """The leading teacher on the entry's machine."""
+    teachers = [e for e in models if e.role == "teacher"]
+    if entry.speed is None or not teachers:
+        return teachers[0] if teachers else None
+    here = machine(entry.speed.environment)
+    same = [e for e in teachers if e.speed and machine(e.speed.environment) == here]
+    return same[0] if same else teachers[0]
+
+
+def _size_row(entry: Deployed, teacher: Deployed | None) -> Row:
+    macs = entry.measure("macs")
+    cells = [word(entry.model), word(entry.role)]
+    sizes = (entry.measure("parameters"), macs, macs and 2 * macs)
+    for value in (*sizes, entry.measure("size_bytes")):
+        cells += [Cell(value, formats.scaled(value))]
+    for name in ("latency_ms", "throughput"):
+        for value in map(entry.speed_of, (name, f"{name}_q1", f"{name}_q3")):
+            cells += [Cell(value, formats.significant(value))]
+    smaller = faster = None
+    if teacher is not None and teacher.model != entry.model:
+        smaller = _quotient(teacher.measure("parameters"), entry.measure("parameters"))
+        if _same_machine(entry, teacher):
+            faster = _quotient(
+                teacher.speed_of("latency_ms"), entry.speed_of("latency_ms")
+            )
+    cells.append(Cell(smaller, formats.times(smaller, "smaller", "larger")))
+    cells.append(Cell(faster, formats.times(faster, "faster", "slower")))
+    cells.append(word(machine_name(entry.speed.environment) if entry.speed else ""))
+    return Row(tuple(cells), "reference" if entry.role == "teacher" else "plain")
+
+
+def _same_machine(a: Deployed, b: Deployed) -> bool:
+    if a.speed is None or b.speed is None:
+        return False
+    return machine(a.speed.environment) == machine(b.speed.environment)
+
+
+def _quotient(a: float | None, b: float | None) -> float | None:
+    return None if a is None or not b else a / b

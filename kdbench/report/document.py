@@ -1,0 +1,64 @@
+"""The whole report as data, the same for every renderer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdbench.report import provenance
+from kdbench.report.accuracy import accuracy_table, further_table, unfinished_table
+from kdbench.report.cost import cost_table, size_table
+from kdbench.report.sections import Section, sections
+from kdbench.report.tables import Table
+from kdbench.report.words import summary
+from kdbench.store import Results
+
+TITLE = "Knowledge distillation benchmark"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One setting: its sentences and its tables."""
+
+    section: Section
+    sentences: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+    def table(self, key: str) -> Table | None:
+        """The table with this key, if the part has one."""
+        return next((table for table in self.tables if table.key == key), None)
+
+
+@dataclass(frozen=True)
+class Document:
+    """All parts and the provenance."""
+
+    title: str
+    parts: tuple[Part, ...]
+    facts: provenance.Facts
+    provenance: tuple[Table, ...]
+
+
+def build(results: Results) -> Document:
+    """Raises UserError where the records obey different protocol versions."""
+    found = sections(results)
+    return Document(
+        title=TITLE,
+        parts=tuple(_part(section) for section in found),
+        facts=provenance.facts(results, found),
+        provenance=tuple(provenance.tables(results)),
+    )
+
+
+def _part(section: Section) -> Part:
+    tables = (
+        accuracy_table(section),
+        unfinished_table(section),
+        cost_table(section),
+        size_table(section),
+        further_table(section),
+    )
+    return Part(
+        section=section,
+        sentences=tuple(summary(section)),
+        tables=tuple(table for table in tables if table is not None),
+    )

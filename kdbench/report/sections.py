@@ -1,0 +1,179 @@
+"""Results sorted into sections: one for each setting, the runs that may be compared."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kdbench.api import UserError
+from kdbench.records import Recipe, Record, SpeedRecord
+from kdbench.store import Results
+
+Setting = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The runs of one setting (dataset, pair, recipe, protocol).
+
+    `runs` is label -> seed -> record, whatever became of it; `teachers` are the records
+    that the runs refer to, the leading teacher (or None) apart as `teacher`.
+    """
+
+    setting: Setting
+    title: str
+    slug: str
+    recipe: Recipe
+    runs: dict[str, dict[int, Record]]
+    teacher: Record | None
+    teachers: list[Record]
+    speed: list[SpeedRecord]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def dataset(self) -> str:
+        return self.setting[0]
+
+    @property
+    def pair(self) -> str:
+        return self.setting[1]
+
+    @property
+    def records(self) -> list[Record]:
+        """All runs of students, by label and seed."""
+        return [record for seeds in self.runs.values() for record in seeds.values()]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({record.run.seed for record in self.records})
+
+    @property
+    def digits(self) -> int:
+        """Decimals of a percentage: one up to 2000 test items, two above."""
+        sizes = [record.test_items for record in self.records if record.test_items]
+        return 1 if sizes and max(sizes) < 2000 else 2
+
+    def finished(self, label: str) -> dict[int, Record]:
+        """Seed -> finished record."""
+        runs = self.runs.get(label, {})
+        return {s: runs[s] for s in sorted(runs) if runs[s].status == "finished"}
+
+    def values(self, label: str, measure: str) -> dict[int, float]:
+        """Seed -> value of a measure, where there is one."""
+        found = {s: r.measures.get(measure) for s, r in self.finished(label).items()}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def baseline(self, strategy: str) -> str | None:
+        """The label that stands for a strategy in comparisons: its defaults.
+
+        That is the label equal to the name, or the only label of that strategy.
+        """
+        if strategy in self.runs:
+            return strategy
+        named = {r.run.label for r in self.records if r.run.strategy == strategy}
+        return named.pop() if len(named) == 1 else None
+
+    @property
+    def teacher_top1(self) -> float | None:
+        return self.teacher.measures.get("top1") if self.teacher else None
+
+
+def model_of(teacher: Record) -> str:
+    """The model that a teacher's run trained."""
+    return (*teacher.run.students, *teacher.run.teachers, teacher.run.label)[0]
+
+
+def sections(results: Results) -> list[Section]:
+    """One section for each setting that has a student run, by dataset and pair.
+
+    Raises UserError where the records obey different protocol versions.
+    """
+    check_protocol(results)
+    students = [record for record in results.records if not record.run.is_teacher]
+    by_setting: dict[Setting, list[Record]] = defaultdict(list)
+    for record in students:
+        by_setting[record.run.setting].append(record)
+    titles = _titles(by_setting)
+    slugs = _slugs(by_setting)
+    return [
+        _section(setting, titles[setting], slugs[setting], results)
+        for setting in sorted(by_setting)
+    ]
+
+
+def check_protocol(results: Results) -> None:
+    """Raise UserError unless all records obey one protocol version."""
+    versions = Counter(record.run.protocol for record in results.records)
+    if len(versions) > 1:
+        counts = ", ".join(f"{n} of protocol {v}" for v, n in sorted(versions.items()))
+        raise UserError(
+            f"records of different protocol versions cannot stand in one report "
+            f"({counts}); keep them in separate folders, or run again"
+        )
+
+
+def _titles(by_setting: dict[Setting, list[Record]]) -> dict[Setting, str]:
+    """Dataset and pair, and what else is needed to tell two settings apart."""
+    titles = {setting: f"{setting[0]} / {setting[1]}" for setting in by_setting}
+    for more in (lambda r: r.recipe.sentence(), lambda r: f"engine {r.engine}"):
+        many = Counter(titles.values())
+        for setting, title in titles.items():
+            if many[title] > 1:
+                titles[setting] = f"{title}: {more(by_setting[setting][0].run)}"
+    return titles
+
+
+def _slugs(by_setting: dict[Setting, list[Record]]) -> dict[Setting, str]:
+    """File-name stems, unique."""
+    plain = {
+        s: re.sub(r"[^a-z0-9]+", "-", f"{s[0]} {s[1]}".lower()) for s in by_setting
+    }
+    many = Counter(plain.values())
+    return {s: f"{v}-{s[2]}" if many[v] > 1 else v for s, v in plain.items()}
+
+
+def _section(setting: Setting, title: str, slug: str, results: Results) -> Section:
+    own = [
+        record
+        for record in results.records
+        if not record.run.is_teacher and record.run.setting == setting
+    ]
+    runs: dict[str, dict[int, Record]] = defaultdict(dict)
+    for record in own:
+        runs[record.run.label][record.run.seed] = record
+    teacher, teachers, notes = _teachers(own, results.records)
+    return Section(
+        setting=setting,
+        title=title,
+        slug=slug,
+        recipe=own[0].run.recipe,
+        runs=dict(runs),
+        teacher=teacher,
+        teachers=teachers,
+        speed=[speed for speed in results.speed if speed.dataset == setting[0]],
+        notes=notes,
+    )
+
+
+def _teachers(
+    own: Sequence[Record], records: Sequence[Record]
+) -> tuple[Record | None, list[Record], list[str]]:
+    """The leading teacher, all teachers, and what a reader must know about them."""
+    by_id = {record.id: record for record in records if record.run.is_teacher}
+    leading = Counter(r.run.teacher_runs[0] for r in own if r.run.teacher_runs)
+    wanted = dict.fromkeys(i for r in own for i in r.run.teacher_runs)
+    notes = []
+    if len(leading) > 1:
+        notes.append(
+            f"The students here learned from {len(leading)} different teacher "
+            "checkpoints; the teacher row is the one most of them used."
+        )
+    missing = [i for i in wanted if i not in by_id]
+    if missing:
+        notes.append(f"No record of the teacher run {', '.join(missing)} was found.")
+    if not leading:
+        return None, [], notes
+    first = by_id.get(leading.most_common(1)[0][0])
+    return first, [by_id[i] for i in wanted if i in by_id], notes

@@ -1,0 +1,148 @@
+"""How plots look: one style, readable without colour, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#23272e"
+"""Text, axes and the scratch line; the page replaces it by its own text colour."""
+FAINT = "#8f96a0"
+"""Everything that is there for comparison only."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+"""Okabe and Ito's colour-blind-safe palette; each comes with its own dash or marker."""
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
+
+SETTINGS = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kdbench",
+    "figure.dpi": 100,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot to be drawn: `stem` names its files, `alt` says what it shows."""
+
+    stem: str
+    title: str
+    alt: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw and save inside this context."""
+    import matplotlib
+
+    with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]  # str keys are fine
+        yield
+
+
+def save(plot: Plot, folder: Path) -> list[Path]:
+    """Write `folder`/<stem>.svg and .png."""
+    paths = [folder / f"{plot.stem}.svg", folder / f"{plot.stem}.png"]
+    with styled():
+        figure = plot.draw()
+        figure.savefig(paths[0], metadata={"Date": None}, facecolor="white")
+        figure.savefig(paths[1], metadata={"Software": None}, dpi=160)
+    return paths
+
+
+def inline(plot: Plot) -> str:
+    """The plot as an SVG element for a page: own ids, the page's ink, no background."""
+    with styled():
+        file = io.StringIO()
+        plot.draw().savefig(
+            file, format="svg", transparent=True, metadata={"Date": None}
+        )
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", text, count=3)
+    width = re.search(r'<svg[^>]*?width="([\d.]+)pt"', text)
+    points = float(width.group(1)) if width else 600.0
+    text = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", text, count=2)
+    prefix = f"{plot.stem}-"
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    text = text.replace('href="#', f'href="#{prefix}').replace(
+        "url(#", f"url(#{prefix}"
+    )
+    text = text.replace(INK, "currentColor")
+    opening = f'<svg class="plot" role="img" style="max-width:{points * 4 / 3:.0f}px"'
+    return opening + text.removeprefix("<svg")
+
+
+def shorten(label: str, length: int = 34) -> str:
+    """A label that fits beside an axis."""
+    return label if len(label) <= length else label[: length - 1] + "…"
+
+
+def floor(values: Iterable[float]) -> float:
+    """Where a plot of these accuracies ends: what lies below would squeeze the rest.
+
+    median - 3 * (maximum - median), a point at least: only collapsed runs lie below.
+
+    >>> floor([96.0, 95.0, 94.0, 10.0, 97.0])
+    89.0
+    """
+    known = list(values)
+    middle = statistics.median(known)
+    return middle - 3 * max(max(known) - middle, 1.0)
+
+
+def spread_out(positions: list[float], gap: float) -> list[float]:
+    """Positions moved as little as needed to be `gap` apart, in the given order.
+
+    >>> spread_out([1.0, 1.0, 5.0], 1.0)
+    [0.5, 1.5, 5.0]
+    """
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
+    blocks: list[list[int]] = []
+    centres: list[float] = []
+    for i in order:
+        block, centre = [i], positions[i]
+        while blocks and (
+            centre - gap * (len(block) - 1) / 2
+            < centres[-1] + gap * (len(blocks[-1]) + 1) / 2
+        ):
+            block = blocks.pop() + block
+            centres.pop()
+            centre = sum(positions[k] for k in block) / len(block)
+        blocks.append(block)
+        centres.append(centre)
+    moved = list(positions)
+    for block, centre in zip(blocks, centres, strict=True):
+        for place, i in enumerate(block):
+            moved[i] = centre + gap * (place - (len(block) - 1) / 2)
+    return moved

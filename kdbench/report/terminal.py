@@ -1,0 +1,108 @@
+"""The report's tables in a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from kdbench.report import formats
+from kdbench.report.document import build
+from kdbench.report.tables import CSV_ONLY, Row, Table
+from kdbench.store import Results
+
+SHOWN = ("accuracy", "unfinished", "cost", "size")
+STYLES = {"plain": "", "reference": "italic", "missing": "dim"}
+
+
+def print_tables(results: Results, console: Console) -> None:
+    """Accuracy, failures, cost, and size and speed of every setting.
+
+    Columns that do not fit the console's width are left out, the least important ones
+    first; 'kdbench report' shows all of them.
+    """
+    document = build(results)
+    for part in document.parts:
+        console.rule(escape(_plain(part.section.title, console)))
+        for sentence in (
+            part.sentences[1:] if len(document.parts) > 9 else part.sentences
+        ):
+            console.print(_plain(sentence, console), markup=False, highlight=False)
+        for key in SHOWN:
+            table = part.table(key)
+            if table is not None and table.rows:
+                _print(table, console)
+    if not document.parts:
+        console.print("No student run yet.")
+    if results.damaged:
+        many = formats.plural(len(results.damaged), "damaged file")
+        console.print(f"{many} left out:")
+        for path, reason in results.damaged:
+            console.print(f"  {path}: {reason}", markup=False, highlight=False)
+
+
+def fit(table: Table, width: int) -> Table:
+    """The table without the columns that `width` characters have no room for."""
+    for level in range(CSV_ONLY - 1, -1, -1):
+        shown = table.shown(level)
+        if _width(shown) <= width:
+            return shown
+    return shown
+
+
+def _width(table: Table) -> int:
+    return sum(_widest(table, i) + 2 for i in range(len(table.columns))) - 1
+
+
+def _widest(table: Table, column: int) -> int:
+    """Of the cells' texts and the heading's words."""
+    words = table.columns[column].heading.split()
+    texts = (row.cells[column].text for row in table.rows)
+    return max(map(len, (*words, *texts)))
+
+
+def _print(table: Table, console: Console) -> None:
+    shown = fit(table, console.width)
+    view = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    fits = _width(shown) <= console.width
+    for i, column in enumerate(shown.columns):
+        widest = _widest(shown, i)
+        view.add_column(
+            Text(_plain(column.heading, console)),
+            justify="right" if column.numeric else "left",
+            vertical="bottom",
+            overflow="fold",
+            width=widest if fits else None,
+            min_width=widest if column.numeric else None,
+        )
+    for row in shown.rows:
+        view.add_row(*_cells(row, console), style=STYLES[row.kind])
+    console.print()
+    console.print(view)
+    for note in table.notes:
+        console.print(_plain(note, console), style="dim", markup=False, highlight=False)
+
+
+def _cells(row: Row, console: Console) -> list[Text]:
+    return [
+        Text(_plain(cell.text, console), style="bold" if cell.best else "")
+        for cell in row.cells
+    ]
+
+
+def _plain(text: str, console: Console) -> str:
+    """The text in what the terminal's encoding can show."""
+    if console.encoding.lower().startswith("utf"):
+        return text
+    text = text.replace("±", "+/-")
+    return text.encode(console.encoding, "replace").decode(console.encoding)

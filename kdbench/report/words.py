@@ -1,0 +1,90 @@
+"""A section's outcome in sentences: what was found, and what was not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdbench.report import formats
+from kdbench.report.analysis import Standing, standings
+from kdbench.report.sections import Section
+from kdbench.stats import Paired
+
+
+def summary(section: Section) -> list[str]:
+    """The sentences that open a section of the report."""
+    found = standings(section)
+    by_label = {standing.label: standing for standing in found}
+    scratch = by_label.get(section.baseline("scratch") or "")
+    kd = by_label.get(section.baseline("kd") or "")
+    sentences = [_opening(section, scratch, kd)]
+    others = [s for s in found if s.top1 and s not in (scratch, kd)]
+    if others:
+        sentences.append(_highest(section, others, kd))
+    tested = [s for s in others if s.p_kd is not None]
+    if tested:
+        sentences.append(_against_kd(tested))
+    if len(section.seeds) == 1:
+        sentences.append(
+            "With one seed no difference can be told from chance: no test was done."
+        )
+    unfinished = [s for s in found if s.status != "finished"]
+    if unfinished:
+        sentences.append(
+            "Not all finished: "
+            + "; ".join(f"{s.label} {s.status}" for s in unfinished)
+            + "."
+        )
+    return sentences
+
+
+def _opening(section: Section, scratch: Standing | None, kd: Standing | None) -> str:
+    digits, parts = section.digits, []
+    if section.teacher_top1 is not None:
+        parts.append(f"the teacher reaches {section.teacher_top1:.{digits}f} %")
+    if scratch and scratch.top1:
+        parts.append(f"scratch {formats.spread(scratch.top1, digits)} %")
+    if kd and kd.top1:
+        gain = _gain(kd.over_scratch, kd.p_scratch, "scratch", digits)
+        parts.append(f"kd {formats.spread(kd.top1, digits)} %{gain and f' ({gain})'}")
+    seeds = formats.plural(len(section.seeds), "seed")
+    result = ", ".join(parts) or "there is no teacher, scratch or kd to compare with"
+    return f"On {section.title} with {seeds}: {result}."
+
+
+def _gain(gain: Paired | None, p: float | None, over: str, digits: int) -> str:
+    if gain is None:
+        return ""
+    text = f"{formats.spread(gain, digits, signed=True)} over {over}"
+    if p is None:
+        return text
+    shown = formats.p_value(p)
+    return f"{text}, p {shown if shown.startswith('<') else f'= {shown}'}"
+
+
+def _highest(section: Section, others: Sequence[Standing], kd: Standing | None) -> str:
+    best = max(others, key=lambda s: s.top1.mean if s.top1 else 0.0)
+    gain = _gain(best.over_kd, best.p_kd, "kd", section.digits)
+    mean = formats.spread(best.top1, section.digits)
+    text = f"Highest mean of the others: {best.label} with {mean} %"
+    if kd is None or not gain:
+        return f"{text}."
+    return f"{text} ({gain})."
+
+
+def _against_kd(tested: Sequence[Standing]) -> str:
+    clear = [s for s in tested if (s.p_kd or 0.0) < formats.SIGNIFICANT]
+    better = [s.label for s in clear if s.over_kd and s.over_kd.mean > 0]
+    worse = [s.label for s in clear if s.over_kd and s.over_kd.mean < 0]
+    rest = len(tested) - len(clear)
+    parts = [
+        f"{len(labels)} significantly {word} ({', '.join(labels)})"
+        for word, labels in (("better", better), ("worse", worse))
+        if labels
+    ]
+    parts.append(f"{rest} not significantly different")
+    noun = "strategy" if len(tested) == 1 else "strategies"
+    text = f"Against kd, of {len(tested)} other {noun}: {', '.join(parts)}"
+    text += " (paired t-tests over seeds, Holm-adjusted, 0.05)."
+    if rest:
+        text += " Not significant does not mean equal: few seeds show only large gains."
+    return text

@@ -1,0 +1,211 @@
+"""One `kdbench run`: from a checked suite to records, tables and the report."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+from rich.console import Console
+
+from kdbench.api import UserError
+from kdbench.config import Suite
+from kdbench.execute import (
+    check_data,
+    find_device,
+    make_jobs,
+    measure_speed,
+    usable,
+)
+from kdbench.job import make_record
+from kdbench.plan import Plan, make_plan, results_folder
+from kdbench.plugins import Host
+from kdbench.progress import Progress
+from kdbench.provenance import environment
+from kdbench.records import Record
+from kdbench.report import write
+from kdbench.report.terminal import print_tables
+from kdbench.store import Results, load, write_record
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run, none of which changes a result."""
+
+    out: Path
+    device: str
+    data_dir: Path | None
+    download: bool
+    workers: int
+    executor: str
+    checkpoint_every_s: float
+
+
+class Session:
+    """Checks everything, then runs what is open, then reports."""
+
+    def __init__(self, host: Host, suite: Suite, options: Options):
+        self.host = host
+        self.options = options
+        self.suite = suite
+        self.folder = results_folder(options.out, suite)
+        self.console = Console()
+        self.failed: list[Record] = []
+
+    def run(self) -> int:
+        """The exit code. Raises UserError before anything was started or written."""
+        started = monotonic()
+        start = self.host.get("executors", self.options.executor).thing.start
+        device = find_device(self.options.device)
+        for kind in ("measures", "renderers"):  # every run needs them all
+            self.host.all(kind)
+        finished = usable(self.folder, known_records(self.folder), self.host)
+        plan = make_plan(self.suite, self.host, finished)
+        check_data(plan, self.host, self.options.data_dir, self.options.download)
+        _make_writable(self.folder)
+        with _only_one(self.folder):
+            self._announce(plan, device)
+            for run, reason in plan.skipped:
+                self._skip(run, reason, device)
+            jobs = make_jobs(
+                plan,
+                self.host,
+                self.folder,
+                self.options.data_dir,
+                device,
+                self.options.checkpoint_every_s,
+            )
+            try:
+                with _terminable(), Progress(self.console, jobs) as progress:
+
+                    def emit(event: tuple[Any, ...]) -> None:
+                        progress.see(event)
+                        self._see(event, progress)
+
+                    workers = self.options.workers
+                    start(jobs, workers, self.host, emit, lambda: False)
+            except KeyboardInterrupt:
+                return self._interrupted()
+            return self._finish(plan, device, monotonic() - started)
+
+    def _announce(self, plan: Plan, device: str) -> None:
+        todo = sum(len(group.runs) for group in plan.todo)
+        self.console.print(
+            f"suite [bold]{self.suite.name}[/]: {todo} runs to do in "
+            f"{len(plan.todo)} groups, {len(plan.done)} done, "
+            f"{len(plan.skipped)} skipped; device {device}",
+            highlight=False,
+        )
+        for note in plan.notes:
+            self.console.print(note, highlight=False, markup=False)
+
+    def _skip(self, run: Any, reason: str, device: str) -> None:
+        record = make_record(
+            run, self.host, environment(device, 0), status="skipped", reason=reason
+        )
+        write_record(self.folder, record)
+        self.host.emit("kdbench_run_finished", record=record)
+
+    def _see(self, event: tuple[Any, ...], progress: Progress) -> None:
+        """Tell the plugins, and keep what failed."""
+        kind, *rest = event
+        problems: list[str] = []
+        if kind == "started":
+            problems = self.host.emit("kdbench_run_started", run=rest[0])
+        elif kind == "epoch":
+            run, epoch, top1 = rest
+            problems = self.host.emit(
+                "kdbench_epoch_finished", run=run, epoch=epoch, values={"top1": top1}
+            )
+        elif kind == "record":
+            problems = self.host.emit("kdbench_run_finished", record=rest[0])
+            if rest[0].status == "failed":
+                self.failed.append(rest[0])
+        for problem in problems:
+            progress.note(problem)
+
+    def _interrupted(self) -> int:
+        self.console.print(
+            "interrupted: everything finished so far is kept, and the rest is "
+            "checkpointed; the same command resumes",
+            highlight=False,
+        )
+        return INTERRUPTED
+
+    def _finish(self, plan: Plan, device: str, seconds: float) -> int:
+        results = load([self.folder])
+        if not all(record.status == "failed" for record in results.records):
+            measure_speed(plan, self.host, self.folder, device, results.speed)
+        results = load([self.folder])
+        renderers = [offer.thing for offer in self.host.all("renderers")]
+        target = self.folder / "report"
+        files = write(results, target, renderers)
+        print_tables(only(results, plan.ids), self.console)
+        page = next((f for f in files if f.suffix == ".html"), target)
+        done = sum(len(group.runs) for group in plan.todo) - len(self.failed)
+        self.console.print(
+            f"{done} runs finished, {len(self.failed)} failed, "
+            f"{len(plan.skipped)} skipped in {seconds:.0f} s",
+            highlight=False,
+        )
+        self.console.print(f"report: {page}", highlight=False, soft_wrap=True)
+        return 1 if self.failed else 0
+
+
+def known_records(folder: Path) -> list[Record]:
+    """The records that lie there already; none where there is nothing."""
+    if not folder.is_dir() or not any(folder.glob("*.json")):
+        return []
+    try:
+        return load([folder]).records
+    except UserError:  # only damaged files: their runs are made again
+        return []
+
+
+def only(results: Results, ids: set[str]) -> Results:
+    """The results of these runs."""
+    return replace(results, records=[r for r in results.records if r.id in ids])
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another "
+            "folder with --out DIR"
+        ) from error
+
+
+def _only_one(folder: Path) -> AcquireReturnProxy[FileLock]:
+    """One process at a time works on a folder; the lock dies with its process."""
+    try:
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"another kdbench is working on {folder}; wait for it, or choose another "
+            "folder with --out DIR"
+        ) from None
+
+
+class _terminable:  # noqa: N801 - used like a function
+    """SIGTERM (a batch system's polite end) is treated as Ctrl-C."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, _interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

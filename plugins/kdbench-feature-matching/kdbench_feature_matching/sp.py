@@ -1,0 +1,66 @@
+"""Similarity-preserving distillation. Tung & Mori 2019, arXiv:1907.09682, section
+3.1.
+
+G(A) = A A^T with each row scaled to unit length, for features A flattened to (B, D)
+loss = ce_weight * CE + sp_weight * ||G(A_t) - G(A_s)||_F^2 / B^2
+
+A is the last stage of either model, as in the paper's experiments; other stages are
+left alone, so stage counts and shapes may differ.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdbench import Batch, Strategy, Tapped
+from kdbench_feature_matching.geometry import at_least_float32, unit
+from kdbench_feature_matching.matching import stage_features
+from kdbench_feature_matching.ranges import refuse_negative
+
+
+def similarity(feature: Tensor) -> Tensor:
+    """(B, B) similarities of the items of a (B, ...) feature; rows of unit length."""
+    rows = at_least_float32(feature).flatten(1)
+    return unit(rows @ rows.T, dim=1)
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared Frobenius distance of the two similarities / B^2: a scalar.
+
+    Features are (B, ...); their other axes may differ. The teacher is a constant.
+    """
+    return F.mse_loss(similarity(student), similarity(teacher.detach()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarityPreserving(Strategy):
+    """Match which items of the batch resemble each other in the last stage."""
+
+    name = "sp"
+    family = "feature matching"
+    paper = "Tung & Mori 2019, arXiv:1907.09682"
+    taps = ("stages",)
+
+    ce_weight: float = 1.0  # >= 0; paper
+    sp_weight: float = 3000.0  # >= 0; paper, CIFAR-10 (its gamma)
+
+    def __post_init__(self) -> None:
+        refuse_negative(self, ("ce_weight", "sp_weight"))
+
+    def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
+        for model in (student, teacher):
+            if model is None:
+                return "there is no teacher"
+            if not model.stages:
+                return f"{model.name} has no stages"
+        return None
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        *_, student = stage_features(batch.student).values()
+        *_, teacher = stage_features(batch.teacher).values()
+        logits = at_least_float32(batch.student.logits)
+        return {
+            "ce": self.ce_weight * F.cross_entropy(logits, batch.targets),
+            "similarity": self.sp_weight * similarity_loss(student, teacher),
+        }

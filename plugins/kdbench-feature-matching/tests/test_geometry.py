@@ -1,0 +1,27 @@
+"""Unit vectors and map sizes: safe at zero, nothing resized without need."""
+
+import torch
+from kdbench_feature_matching.geometry import shrink, unit
+
+
+def test_unit_vectors(given):
+    x = given.normal(3, 4)
+    expected = torch.stack([row / row.square().sum().sqrt() for row in x])
+    torch.testing.assert_close(unit(x, dim=1), expected)
+
+
+def test_zero_vectors_stay_zero_with_zero_gradient():
+    x = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(unit(x, dim=1)[0].sum(), x)
+    assert unit(x, dim=1).tolist()[0] == [0, 0]
+    assert gradient.count_nonzero() == 0
+
+
+def test_shrink_pools_to_the_smaller_of_each_axis(given):
+    maps = given.normal(2, 3, 8, 4)
+    assert shrink(maps, (2, 7, 8, 4)) is maps
+    assert shrink(maps, (16, 16)) is maps
+    small = shrink(maps, (4, 16))
+    assert small.shape == (2, 3, 4, 4)
+    by_hand = (maps[:, :, 0::2] + maps[:, :, 1::2]) / 2
+    torch.testing.assert_close(small, by_hand)

@@ -1,0 +1,123 @@
+"""rkd: distances and angles from the paper; coinciding items stay finite."""
+
+import pytest
+import torch
+from kdbench_feature_matching.rkd import RelationalKD, relation_losses
+from torch import nn
+
+from kdbench import Tapped, UserError
+
+STUDENT, TEACHER = {"pooled": (6,)}, {"pooled": (9,)}
+
+
+def huber(x):
+    return 0.5 * x**2 if abs(float(x.detach())) < 1 else abs(x) - 0.5
+
+
+def length(x):
+    return torch.sqrt(sum(value**2 for value in x))
+
+
+def distance_reference(student, teacher):
+    def distances(rows):
+        n = range(len(rows))
+        pairs = {(i, j): length(rows[i] - rows[j]) for i in n for j in n if i != j}
+        mean = sum(pairs.values()) / len(pairs)
+        return {pair: value / mean for pair, value in pairs.items()}
+
+    s, t = distances(student), distances(teacher)
+    return sum(huber(s[pair] - t[pair]) for pair in s) / len(student) ** 2
+
+
+def angle_reference(student, teacher):
+    def angle(rows, i, j, k):
+        a, b = rows[i] - rows[j], rows[k] - rows[j]
+        a, b = a / length(a), b / length(b)
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    n = range(len(student))
+    total = sum(
+        huber(angle(student, i, j, k) - angle(teacher, i, j, k))
+        for i in n
+        for j in n
+        for k in n
+        if i != j and k != j
+    )
+    return total / len(student) ** 3
+
+
+@pytest.mark.parametrize("items", [2, 3, 5])
+@pytest.mark.parametrize("scale", [0.1, 1, 1e4])
+def test_matches_the_definition(given, assert_same, items, scale):
+    teacher = given.normal(items, 4).detach()
+
+    def fast(student):
+        distance, angle = relation_losses(student, teacher.to(student.dtype))
+        return 25 * distance + 50 * angle
+
+    def slow(student):
+        distance = distance_reference(student, teacher)
+        return 25 * distance + 50 * angle_reference(student, teacher)
+
+    # A few far-off items, so that both branches of the Huber loss are taken.
+    student = given.normal(items, 3, scale=scale).detach()
+    student[0] *= 5
+    assert_same(fast, slow, student.requires_grad_())
+
+
+@pytest.mark.parametrize("items", [1, 2, 4])
+def test_coinciding_items_stay_finite(given, items):
+    student = torch.ones(items, 3, requires_grad=True)
+    teacher = given.normal(items, 4).float()
+    losses = relation_losses(student, teacher)
+    (gradient,) = torch.autograd.grad(sum(losses), student)
+    assert all(torch.isfinite(x) for x in losses)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() == 0
+
+
+def test_one_coinciding_pair_leaves_the_rest_learning(given):
+    student = given.normal(4, 3).detach().float()
+    student[1] = student[0]
+    student.requires_grad_()
+    losses = relation_losses(student, given.normal(4, 5).float())
+    (gradient,) = torch.autograd.grad(sum(losses), student)
+    assert 0 < gradient.abs().max() < 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_trains_the_student_only(given, assert_trains, dtype):
+    batch = given.batch(student_shapes=STUDENT, teacher_shapes=TEACHER, dtype=dtype)
+    assert_trains(RelationalKD(), batch)
+
+
+def test_a_batch_of_one_has_no_relations(given):
+    batch = given.batch(items=1, student_shapes=STUDENT, teacher_shapes=TEACHER)
+    terms = RelationalKD().loss(batch)
+    assert terms["distance"] == 0
+    assert terms["angle"] == 0
+    assert torch.isfinite(terms["ce"])
+
+
+def test_weights_scale_their_own_term(given):
+    batch = given.batch(student_shapes=STUDENT, teacher_shapes=TEACHER)
+    pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
+    distance, angle = relation_losses(*pooled)
+    terms = RelationalKD(ce_weight=2).loss(batch)
+    torch.testing.assert_close(terms["distance"], 25 * distance)
+    torch.testing.assert_close(terms["angle"], 50 * angle)
+    ce = nn.CrossEntropyLoss()(batch.student.logits, batch.targets)
+    torch.testing.assert_close(terms["ce"], 2 * ce)
+
+
+def test_supports_needs_pooled_features():
+    some = Tapped("some", STUDENT, nn.Identity())
+    none = Tapped("none", {"stage1": (4,)}, nn.Identity())
+    assert RelationalKD().supports(some, some) is None
+    reason = "none has no pooled; it has stage1"
+    assert RelationalKD().supports(some, none) == reason
+
+
+def test_refuses_a_negative_weight():
+    with pytest.raises(UserError, match="angle_weight must be >= 0"):
+        RelationalKD.configured({"angle_weight": -1})

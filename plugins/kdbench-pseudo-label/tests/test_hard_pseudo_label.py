@@ -1,0 +1,59 @@
+"""hard_pseudo_label: cross-entropy to the teacher's arg-max."""
+
+import pytest
+import torch
+from kdbench_pseudo_label.hard_pseudo_label import HardPseudoLabel, pseudo_label_loss
+from torch import nn
+
+from kdbench import UserError
+
+
+def reference(student, teacher):
+    total = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        label = max(range(len(t)), key=lambda c: float(t[c]))
+        top = max(s.tolist())
+        total = total + torch.log(sum(torch.exp(x - top) for x in s)) + top - s[label]
+    return total / len(student)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (1, 10), (5, 2), (2, 1000)], ids=str)
+@pytest.mark.parametrize("scale", [3, 1e4])
+def test_matches_the_definition(given, assert_same, size, scale):
+    teacher = given.normal(*size, scale=scale).detach()
+    assert_same(
+        lambda s: pseudo_label_loss(s, teacher),
+        lambda s: reference(s, teacher),
+        given.normal(*size, scale=scale),
+    )
+
+
+def test_trains_the_student_only(given, assert_trains):
+    assert_trains(HardPseudoLabel(), given.batch())
+    assert_trains(HardPseudoLabel(ce_weight=1), given.batch(items=1))
+
+
+def test_weights_scale_their_own_term(given):
+    batch = given.batch()
+    pseudo = pseudo_label_loss(batch.student.logits, batch.teacher.logits)
+    assert HardPseudoLabel().loss(batch) == {"pseudo": pseudo}
+    terms = HardPseudoLabel(ce_weight=2, pseudo_weight=3).loss(batch)
+    torch.testing.assert_close(terms["pseudo"], 3 * pseudo)
+    ce = nn.CrossEntropyLoss()(batch.student.logits, batch.targets)
+    torch.testing.assert_close(terms["ce"], 2 * ce)
+
+
+def test_the_labels_are_not_read_by_default(given):
+    batch = given.batch()
+    before = HardPseudoLabel().loss(batch)["pseudo"].item()
+    batch.targets.fill_(0)
+    assert HardPseudoLabel().loss(batch)["pseudo"].item() == before
+
+
+def test_bfloat16(given, assert_trains):
+    assert_trains(HardPseudoLabel(), given.batch(dtype=torch.bfloat16, scale=5))
+
+
+def test_refuses_a_negative_weight():
+    with pytest.raises(UserError, match="pseudo_weight must be >= 0"):
+        HardPseudoLabel.configured({"pseudo_weight": -1})

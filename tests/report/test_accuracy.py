@@ -1,0 +1,194 @@
+"""The accuracy table against numbers worked out by hand."""
+
+import pytest
+
+from kdbench.api import UserError
+from kdbench.report.document import build
+from kdbench.report.tables import CSV_ONLY
+
+
+def accuracy(results, part=0):
+    table = build(results).parts[part].table("accuracy")
+    names = [row.cells[0].value for row in table.rows]
+
+    def at(name, key):
+        return table.cell(names.index(name), key)
+
+    return table, names, at
+
+
+def test_values_by_hand(make):
+    """Differences to scratch: kd 3, 2, 3 (t = 8), better 4, 4.5, 4 (t = 25)."""
+    _, names, at = accuracy(make.standard())
+    assert names == ["teacher", "scratch", "kd", "better"]
+    assert at("teacher", "top1").text == "90.00"
+    assert at("teacher", "n").value == 1
+    assert at("scratch", "top1").text == "81.00 ± 2.48"
+    assert at("scratch", "sd").value == pytest.approx(1)
+    assert at("kd", "over_scratch").value == pytest.approx(8 / 3)
+    assert at("kd", "over_scratch").text == "+2.67 ± 1.43"
+    assert at("kd", "p_scratch").value == pytest.approx(0.015268, abs=1e-6)
+    assert at("better", "p_scratch").value == pytest.approx(2 * 0.001596, abs=1e-6)
+    assert at("better", "over_kd").text == "+1.50 ± 2.15"
+    assert at("better", "p_kd").text == "0.10 n.s."
+    assert at("better", "gap").value == pytest.approx(100 * (85 + 1 / 6 - 81) / 9)
+    assert at("better", "gap").text == "46"
+    assert at("better", "agreement").text == "-"
+    assert at("scratch", "over_scratch").text == at("kd", "over_kd").text == "-"
+
+
+def test_the_best_student_is_marked_not_the_teacher(make):
+    _, _, at = accuracy(make.standard())
+    assert at("better", "top1").best
+    assert not at("teacher", "top1").best
+    assert not at("kd", "top1").best
+
+
+def test_others_are_sorted_by_mean(make):
+    results = make.results(
+        make.teacher(),
+        *make.strategy("low", [60.0, 61.0]),
+        *make.strategy("none", [None, None]),
+        *make.strategy("high", [70.0, 71.0]),
+        *make.strategy("kd", [50.0, 51.0]),
+        *make.strategy("scratch", [40.0, 41.0]),
+    )
+    _, names, _ = accuracy(results)
+    assert names == ["teacher", "scratch", "kd", "high", "low", "none"]
+
+
+def test_failed_and_skipped_runs_stay_in_sight(make):
+    run = {"teacher_runs": (make.teacher().id,)}
+    skipped = make.record(
+        "ab", status="skipped", reason="needs | taps <b>now</b>", run=run
+    )
+    results = make.results(
+        make.teacher(), *make.strategy("vid", [70.0, None, 71.0]), skipped
+    )
+    _, _, at = accuracy(results)
+    assert at("vid", "strategy").text == "vid, failed (1 of 3)"
+    assert at("vid", "n").value == 2
+    assert at("ab", "top1").text == "skipped (1 of 1)"
+    assert at("ab", "top1").value is None
+    unfinished = build(results).parts[0].table("unfinished")
+    texts = [[cell.text for cell in row.cells] for row in unfinished.rows]
+    assert texts == [
+        ["ab", "0", "skipped", "needs | taps <b>now</b>"],
+        ["vid", "1", "failed", "loss is not finite"],
+    ]
+
+
+def test_gains_are_paired_by_seed(make):
+    """Seed 1 of kd failed: the gain is over seeds 0 and 2 only."""
+    results = make.results(
+        make.teacher(),
+        *make.strategy("scratch", [80.0, 10.0, 82.0]),
+        *make.strategy("kd", [83.0, None, 84.0]),
+    )
+    table, _, at = accuracy(results)
+    assert at("kd", "over_scratch").value == pytest.approx(2.5)
+    assert at("kd", "gap").value == pytest.approx(100 * 2.5 / 9)
+    assert any("did not all finish the same seeds" in note for note in table.notes)
+
+
+def test_one_seed_gets_no_interval_and_no_test(make):
+    results = make.results(
+        make.teacher(), *make.strategy("scratch", [80.0]), *make.strategy("kd", [82.0])
+    )
+    table, _, at = accuracy(results)
+    assert at("kd", "top1").text == "82.00"
+    assert at("kd", "over_scratch").text == "+2.00"
+    assert at("kd", "p_scratch").text == at("kd", "sd").text == "-"
+    assert any("unknown (1 seed)" in note for note in table.notes)
+    assert "no test was done" in " ".join(build(results).parts[0].sentences)
+
+
+def test_missing_references_are_said(make):
+    table, _, at = accuracy(make.results(*make.strategy("crd", [80.0, 81.0])))
+    assert at("teacher", "top1").text == "missing"
+    assert at("crd", "over_scratch").text == at("crd", "gap").text == "-"
+    notes = " ".join(table.notes)
+    assert "No scratch run" in notes
+    assert "No kd run" in notes
+    assert "No record of the teacher run" in notes
+
+
+def test_a_teacher_no_better_than_scratch_has_no_gap(make):
+    run = {"teacher_runs": (make.teacher(70.0).id,)}
+    records = [
+        make.record(label, seed, top1, run=run)
+        for label, base in (("scratch", 80.0), ("kd", 81.0))
+        for seed, top1 in enumerate((base, base + 1.5))
+    ]
+    _, _, at = accuracy(make.results(make.teacher(70.0), *records))
+    assert at("kd", "gap").text == "-"
+
+
+def test_a_constant_gain_has_no_p(make):
+    results = make.results(
+        make.teacher(),
+        *make.strategy("scratch", [80.1, 81.1, 82.1]),
+        *make.strategy("kd", [81.3, 82.3, 83.3]),
+    )
+    table, _, at = accuracy(results)
+    assert at("kd", "p_scratch").text == "-"
+    assert any("exactly the same in every seed" in note for note in table.notes)
+
+
+def test_a_variant_is_the_baseline_only_where_it_is_alone(make):
+    two = [*make.strategy("kd[t=2]", [83.0]), *make.strategy("kd[t=4]", [84.0])]
+    scratch = make.strategy("scratch", [80.0])
+    section = build(make.results(*scratch, *two[:1])).parts[0].section
+    assert section.baseline("kd") == "kd[t=2]"
+    assert build(make.results(*scratch, *two)).parts[0].section.baseline("kd") is None
+
+
+def test_plugin_measures_get_a_table_of_their_own(make):
+    measures = {"top1": 80.0, "nll": 1.25, "odd <i>": None}
+    results = make.results(*make.strategy("kd", [80.0], measures=measures))
+    table = build(results).parts[0].table("further")
+    assert [c.key for c in table.columns] == ["strategy", "nll", "odd <i>"]
+    assert [cell.text for cell in table.rows[0].cells] == ["kd", "1.25", "-"]
+
+
+def test_few_test_items_get_one_decimal(make):
+    results = make.results(*make.strategy("kd", [80.123], test_items=360))
+    _, _, at = accuracy(results)
+    assert at("kd", "top1").text == "80.1"
+
+
+def test_settings_are_apart_and_named(make):
+    """One dataset and pair with two recipes: the titles say which."""
+    first = make.strategy("kd", [80.0])
+    make.recipe = make.recipe.model_copy(update={"epochs": 9})
+    document = build(make.results(*first, *make.strategy("kd", [81.0])))
+    titles = [part.section.title for part in document.parts]
+    slugs = [part.section.slug for part in document.parts]
+    assert len(set(slugs)) == 2
+    assert {title.partition(" epochs")[0] for title in titles} == {
+        "digits / big-small: 4",
+        "digits / big-small: 9",
+    }
+
+
+def test_protocol_versions_are_not_mixed(make):
+    old = make.record("kd", 1, 80.0, run={"protocol": "0"})
+    with pytest.raises(UserError, match="1 of protocol 0, 1 of protocol 1"):
+        build(make.results(make.record("kd", 0, 80.0), old))
+
+
+def test_every_row_fills_every_column(make):
+    document = build(make.standard(speed=[make.speed("small", 1.0)]))
+    for table in (*document.parts[0].tables, *document.provenance):
+        for shown in (table, *(table.shown(level) for level in range(CSV_ONLY))):
+            assert all(len(row.cells) == len(shown.columns) for row in shown.rows)
+
+
+def test_summary_in_words(make):
+    sentences = build(make.standard()).parts[0].sentences
+    assert sentences[0] == (
+        "On digits / big-small with 3 seeds: the teacher reaches 90.00 %, scratch "
+        "81.00 ± 2.48 %, kd 83.67 ± 2.87 % (+2.67 ± 1.43 over scratch, p = 0.015)."
+    )
+    assert "better with 85.17 ± 2.59 % (+1.50 ± 2.15 over kd" in sentences[1]
+    assert "of 1 other strategy: 1 not significantly different" in sentences[2]
