@@ -61,11 +61,13 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one message and exit code 2."""
     if "--debug" in sys.argv[1:]:
         app()
-    from kdbench.api import UserError
-
     try:
         app()
-    except UserError as error:
+    except Exception as error:
+        from kdbench.api import UserError  # not at start: --help stays light
+
+        if not isinstance(error, UserError):
+            raise
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
 

@@ -83,7 +83,9 @@ def changed(suite: Suite, changes: Mapping[str, Any]) -> Suite:
 
 def _explain(error: ValidationError, where: str, text: str) -> str:
     """The first problem of a validation, for a reader who has the file open."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    misspelt = [p for p in problems if p["type"] == "extra_forbidden"]
+    problem = (misspelt or problems)[0]  # a misspelt key explains a missing one
     keys = [str(part) for part in problem["loc"]]
     key = keys[-1] if keys else ""
     line = _line_of(next((k for k in reversed(keys) if not k.isdigit()), ""), text)

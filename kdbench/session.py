@@ -27,7 +27,7 @@ from kdbench.plan import Plan, make_plan, results_folder
 from kdbench.plugins import Host
 from kdbench.progress import Progress
 from kdbench.provenance import environment
-from kdbench.records import Record
+from kdbench.records import Record, Run
 from kdbench.report import write
 from kdbench.report.terminal import print_tables
 from kdbench.store import Results, load, write_record
@@ -57,58 +57,72 @@ class Session:
         self.suite = suite
         self.folder = results_folder(options.out, suite)
         self.console = Console()
+        self.device = "cpu"
         self.failed: list[Record] = []
 
     def run(self) -> int:
-        """The exit code. Raises UserError before anything was started or written."""
+        """Train what is open, then report; the exit code.
+
+        Raises UserError before anything was started or written.
+        """
         started = monotonic()
-        start = self.host.get("executors", self.options.executor).thing.start
-        device = find_device(self.options.device)
+        try:
+            plan = self.train()
+        except KeyboardInterrupt:
+            self.console.print(
+                "interrupted: everything finished so far is kept, and the rest is "
+                "checkpointed; the same command resumes",
+                highlight=False,
+            )
+            return INTERRUPTED
+        return self._finish(plan, monotonic() - started)
+
+    def train(self) -> Plan:
+        """Run what is open to its records. Raises KeyboardInterrupt when stopped."""
+        options = self.options
+        start = self.host.get("executors", options.executor).thing.start
+        self.device = find_device(options.device)
         for kind in ("measures", "renderers"):  # every run needs them all
             self.host.all(kind)
         finished = usable(self.folder, known_records(self.folder), self.host)
         plan = make_plan(self.suite, self.host, finished)
-        check_data(plan, self.host, self.options.data_dir, self.options.download)
+        check_data(plan, self.host, options.data_dir, options.download)
         _make_writable(self.folder)
         with _only_one(self.folder):
-            self._announce(plan, device)
+            self._announce(plan)
             for run, reason in plan.skipped:
-                self._skip(run, reason, device)
+                self._skip(run, reason)
             jobs = make_jobs(
                 plan,
                 self.host,
                 self.folder,
-                self.options.data_dir,
-                device,
-                self.options.checkpoint_every_s,
+                options.data_dir,
+                self.device,
+                options.checkpoint_every_s,
             )
-            try:
-                with _terminable(), Progress(self.console, jobs) as progress:
+            with _terminable(), Progress(self.console, jobs) as progress:
 
-                    def emit(event: tuple[Any, ...]) -> None:
-                        progress.see(event)
-                        self._see(event, progress)
+                def emit(event: tuple[Any, ...]) -> None:
+                    progress.see(event)
+                    self._see(event, progress)
 
-                    workers = self.options.workers
-                    start(jobs, workers, self.host, emit, lambda: False)
-            except KeyboardInterrupt:
-                return self._interrupted()
-            return self._finish(plan, device, monotonic() - started)
+                start(jobs, options.workers, self.host, emit, lambda: False)
+        return plan
 
-    def _announce(self, plan: Plan, device: str) -> None:
+    def _announce(self, plan: Plan) -> None:
         todo = sum(len(group.runs) for group in plan.todo)
         self.console.print(
             f"suite [bold]{self.suite.name}[/]: {todo} runs to do in "
             f"{len(plan.todo)} groups, {len(plan.done)} done, "
-            f"{len(plan.skipped)} skipped; device {device}",
+            f"{len(plan.skipped)} skipped; device {self.device}",
             highlight=False,
         )
         for note in plan.notes:
             self.console.print(note, highlight=False, markup=False)
 
-    def _skip(self, run: Any, reason: str, device: str) -> None:
+    def _skip(self, run: Run, reason: str) -> None:
         record = make_record(
-            run, self.host, environment(device, 0), status="skipped", reason=reason
+            run, self.host, environment(self.device, 0), status="skipped", reason=reason
         )
         write_record(self.folder, record)
         self.host.emit("kdbench_run_finished", record=record)
@@ -131,18 +145,10 @@ class Session:
         for problem in problems:
             progress.note(problem)
 
-    def _interrupted(self) -> int:
-        self.console.print(
-            "interrupted: everything finished so far is kept, and the rest is "
-            "checkpointed; the same command resumes",
-            highlight=False,
-        )
-        return INTERRUPTED
-
-    def _finish(self, plan: Plan, device: str, seconds: float) -> int:
+    def _finish(self, plan: Plan, seconds: float) -> int:
         results = load([self.folder])
         if not all(record.status == "failed" for record in results.records):
-            measure_speed(plan, self.host, self.folder, device, results.speed)
+            measure_speed(plan, self.host, self.folder, self.device, results.speed)
         results = load([self.folder])
         renderers = [offer.thing for offer in self.host.all("renderers")]
         target = self.folder / "report"

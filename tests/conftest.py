@@ -1,0 +1,109 @@
+"""What many tests share: a host, a way to run a suite, and the real data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdbench.config import Suite, changed, read_suite
+from kdbench.plugins import Host
+from kdbench.records import Record
+from kdbench.session import Options, Session
+from kdbench.store import load
+
+Runner = Callable[..., tuple[int, dict[str, Record]]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_choice_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KDBENCH_PLUGINS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data files, or a skip that says where they were looked for."""
+    folder = Path(
+        os.environ.get("KDBENCH_DATA")
+        or Path(__file__).resolve().parents[2] / "shared" / "data"
+    )
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}; set KDBENCH_DATA to its folder")
+    return folder
+
+
+def digits_suite(host: Host, **changes: object) -> Suite:
+    path = host.get("suites", "digits").thing.path
+    return changed(read_suite(path), {"epochs": 2, "seeds": 1, **changes})
+
+
+def options(out: Path, **values: object) -> Options:
+    known = {
+        "out": out,
+        "device": "cpu",
+        "data_dir": None,
+        "download": False,
+        "workers": 2,
+        "executor": "here",
+        "checkpoint_every_s": 60.0,
+    }
+    return Options(**{**known, **values})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def run_digits(host: Host) -> Runner:
+    """Train the digits suite in this process: failures and records by cell."""
+
+    def run(
+        out: Path, plugins: Host | None = None, **changes: object
+    ) -> tuple[int, dict[str, Record]]:
+        used = plugins or host
+        session = Session(used, digits_suite(used, **changes), options(out))
+        session.train()
+        return len(session.failed), by_cell(out / "digits")
+
+    return run
+
+
+def by_cell(folder: Path) -> dict[str, Record]:
+    """The records of a folder by "pair/label/seed"."""
+    return {
+        f"{r.run.pair}/{r.run.label}/{r.run.seed}": r for r in load([folder]).records
+    }
+
+
+def bits(record: Record) -> dict[str, object]:
+    """Everything of a record that must not depend on when and beside whom it ran."""
+    return record.model_dump(exclude={"environment", "cost", "finished_at"})
+
+
+@pytest.fixture(scope="session")
+def helpers() -> dict[str, Callable[..., object]]:
+    """Functions of this file, for test modules (which cannot import it)."""
+    return {"bits": bits, "by_cell": by_cell, "suite": digits_suite, "options": options}
+
+
+@pytest.fixture(scope="session")
+def whole(
+    run_digits: Runner, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Record]:
+    """Every strategy of the digits suite on both pairs, two epochs, one seed."""
+    failed, records = run_digits(tmp_path_factory.mktemp("whole"))
+    assert failed == 0
+    return records

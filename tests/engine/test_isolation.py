@@ -1,0 +1,70 @@
+"""The engine's first promise: a run's bits are a function of its description alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+STRATEGIES = [
+    "label_smoothing",
+    "logit_mse",
+    "dkd",
+    "dist",
+    "logit_standardization",
+    "fitnet",
+    "at",
+    "sp",
+    "rkd",
+    "pkt",
+    "hard_pseudo_label",
+    "confident_pseudo_label",
+    "dml",
+    "ensemble_kd",
+    "split_transfer",
+]
+
+
+def test_the_list_above_is_the_suite(whole):
+    assert {r.run.strategy for r in whole.values()} == {
+        *STRATEGIES,
+        "teacher",
+        "scratch",
+        "kd",
+    }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_alone_equals_in_company(whole, run_digits, helpers, tmp_path, strategy):
+    """Also of scratch and kd, which come along with everyone."""
+    failed, alone = run_digits(tmp_path, strategies=[strategy])
+    assert failed == 0
+    assert {r.run.strategy for r in alone.values()} >= {strategy, "scratch", "kd"}
+    for cell, record in alone.items():
+        assert helpers["bits"](record) == helpers["bits"](whole[cell])
+
+
+def test_order_of_the_company_does_not_matter(whole, run_digits, helpers, tmp_path):
+    names = ["sp", "dml", "kd", "fitnet", "scratch"]
+    _, records = run_digits(tmp_path, strategies=names)
+    for cell, record in records.items():
+        assert helpers["bits"](record) == helpers["bits"](whole[cell])
+
+
+def test_global_randomness_before_does_not_matter(whole, run_digits, helpers, tmp_path):
+    torch.manual_seed(12345)
+    torch.rand(7)
+    _, records = run_digits(tmp_path, strategies=["fitnet"], pairs=["digits-conv"])
+    for cell, record in records.items():
+        assert helpers["bits"](record) == helpers["bits"](whole[cell])
+
+
+def test_every_strategy_starts_from_the_same_student(whole):
+    """Two epochs in, the strategies differ; the seeds' pairing is in the streams."""
+    tops = {
+        cell: record.weights_sha256
+        for cell, record in whole.items()
+        if cell.startswith("digits-conv") and record.status == "finished"
+    }
+    same = {"digits-conv/scratch/0", "digits-conv/hard_pseudo_label/0"}
+    others = [v for k, v in tops.items() if k not in same]
+    assert len(set(others)) == len(others)

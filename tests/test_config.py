@@ -1,0 +1,101 @@
+"""Suite files and the selection grammar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdbench.api import UserError
+from kdbench.config import (
+    changed,
+    label_of,
+    parse_selection,
+    read_suite,
+    split_selections,
+    with_controls,
+)
+
+GOOD = """
+datasets = ["digits"]
+pairs = ["digits-mlp"]
+strategies = ["kd"]
+[recipe]
+epochs = 3
+"""
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_suite_is_named_by_its_file(tmp_path):
+    suite = read_suite(_written(tmp_path, GOOD))
+    assert (suite.name, suite.seeds, suite.recipe.epochs) == ("mine", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD.replace("= 3", "= = 3"), "line 6"),
+        (GOOD.replace("epochs", "epoch"), "line 6: unknown key 'recipe.epoch'"),
+        (GOOD.replace("epochs", "epoch"), "did you mean 'epochs'"),
+        (GOOD.replace("pairs", "pair"), "did you mean 'pairs'"),
+        (GOOD + "lr = -1\n", "line 7: recipe.lr = -1"),
+        ("seeds = 0\n" + GOOD, "line 1: seeds = 0"),
+        (GOOD.replace('["kd"]', "[]"), "strategies"),
+        (GOOD.replace('pairs = ["digits-mlp"]\n', ""), "key 'pairs' is missing"),
+        ('name = "../up"\n' + GOOD, "becomes a folder"),
+    ],
+)
+def test_mistakes_name_file_line_and_key(tmp_path, text, says):
+    with pytest.raises(UserError) as caught:
+        read_suite(_written(tmp_path, text))
+    assert says in str(caught.value)
+    assert "mine.toml" in str(caught.value)
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_suite(tmp_path / "none.toml")
+
+
+def test_the_command_line_changes_suite_and_recipe(tmp_path):
+    suite = changed(read_suite(_written(tmp_path, GOOD)), {"seeds": 5, "epochs": 9})
+    assert (suite.seeds, suite.recipe.epochs) == (5, 9)
+    with pytest.raises(UserError, match="seeds = 0"):
+        changed(suite, {"seeds": 0})
+
+
+def test_selections_multiply_values():
+    found = parse_selection("kd[temperature=2,4,ce_weight=0.5]")
+    assert [dict(s.params) for s in found] == [
+        {"temperature": 2, "ce_weight": 0.5},
+        {"temperature": 4, "ce_weight": 0.5},
+    ]
+
+
+@pytest.mark.parametrize("text", ["kd[", "kd]2", "", "a b", "kd[2]", "kd[t=1,t=2]"])
+def test_selections_not_understood_are_refused(text):
+    with pytest.raises(UserError):
+        parse_selection(text)
+
+
+def test_commas_inside_brackets_do_not_split():
+    assert split_selections(["a,b[x=1,2]", "c"]) == ["a", "b[x=1,2]", "c"]
+
+
+def test_labels_name_only_what_differs_from_the_defaults():
+    defaults = {"temperature": 4.0, "kd_weight": 0.9}
+    assert label_of("kd", {"temperature": 4.0, "kd_weight": 0.9}, defaults) == "kd"
+    assert label_of("kd", {"temperature": 2.0}, defaults) == "kd[temperature=2]"
+
+
+def test_controls_are_added_once_and_first():
+    assert with_controls(["at", "kd[temperature=2]"], ("scratch", "kd")) == [
+        "scratch",
+        "at",
+        "kd[temperature=2]",
+    ]

@@ -1,0 +1,106 @@
+"""The grid: ids, groups, what is done, what is skipped."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdbench.api import UserError
+from kdbench.plan import make_plan
+
+
+@pytest.fixture
+def plan_of(host, helpers):
+    def plan(finished=None, **changes):
+        return make_plan(helpers["suite"](host, **changes), host, finished or {})
+
+    return plan
+
+
+def runs_of(plan):
+    return [run for group in plan.todo for run in group.runs]
+
+
+def test_an_id_is_a_function_of_the_run_alone(plan_of):
+    many = {r.id for r in runs_of(plan_of(seeds=3))}
+    alone = {r.id for r in runs_of(plan_of(strategies=["kd"], pairs=["digits-mlp"]))}
+    assert alone <= many
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 3}, {"lr": 0.5}, {"strategies": ["kd[temperature=2]"]}]
+)
+def test_what_changes_results_changes_the_id(plan_of, change):
+    before = {r.id for r in runs_of(plan_of(strategies=["kd"])) if r.strategy == "kd"}
+    after = {
+        r.id
+        for r in runs_of(plan_of(**{"strategies": ["kd"], **change}))
+        if r.strategy == "kd"
+    }
+    assert not before & after
+
+
+def test_groups_share_data_teacher_and_seed(plan_of):
+    plan = plan_of(seeds=2)
+    lockstep = [g for g in plan.todo if g.teachers and not g.solo]
+    assert len(lockstep) == 4  # two pairs, two seeds
+    for group in lockstep:
+        assert len({(r.dataset, r.seed, r.teacher_runs[0]) for r in group.runs}) == 1
+    assert {g.runs[0].strategy for g in plan.todo if g.solo} == {"split_transfer"}
+
+
+def test_teachers_come_first_and_one_serves_all_seeds(plan_of):
+    plan = plan_of(seeds=3)
+    kinds = [bool(group.teachers) for group in plan.todo]
+    assert kinds == sorted(kinds)
+    teachers = [r for r in runs_of(plan) if r.is_teacher]
+    assert len(teachers) == 6  # two pairs; ensemble_kd wants three of each
+    kd = [r for r in runs_of(plan) if r.label == "kd" and r.pair == "digits-mlp"]
+    assert len({r.teacher_runs for r in kd}) == 1
+
+
+def test_scratch_and_kd_are_always_there(plan_of):
+    plan = plan_of(strategies=["at"])
+    assert {r.label for r in runs_of(plan)} >= {"scratch", "kd", "at", "teacher"}
+    assert len(plan.notes) == 2
+
+
+def test_what_cannot_run_is_skipped_with_a_sentence(plan_of):
+    plan = plan_of(strategies=["at"], pairs=["digits-mlp"])
+    [(run, reason)] = plan.skipped
+    assert run.label == "at"
+    assert "no spatial axes" in reason
+
+
+def test_a_stage_that_is_not_there_is_a_reason(plan_of):
+    plan = plan_of(strategies=["fitnet[hint_stage=7]"], pairs=["digits-mlp"])
+    assert "stage7" in plan.skipped[0][1]
+    assert "stage1" in plan.skipped[0][1]
+
+
+def test_what_is_finished_is_not_done_again(plan_of, whole):
+    finished = {r.id: r for r in whole.values()}
+    plan = plan_of(finished)
+    assert plan.todo == ()
+    assert len(plan.done) == len([r for r in whole.values() if r.status == "finished"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"strategies": ["kdd"]}, "unknown strategy 'kdd' in suite 'digits'"),
+        ({"strategies": ["kd[temprature=1]"]}, "did you mean 'temperature'"),
+        ({"strategies": ["kd[temperature=0]"]}, "temperature"),
+        ({"pairs": ["digits-mpl"]}, "did you mean 'digits-mlp'"),
+        ({"datasets": ["digit"]}, "did you mean 'digits'"),
+    ],
+)
+def test_bad_names_and_values_are_refused(plan_of, change, says):
+    with pytest.raises(UserError) as caught:
+        plan_of(**change)
+    assert says in str(caught.value)
+
+
+def test_variants_stand_side_by_side(plan_of):
+    plan = plan_of(strategies=["kd", "kd[temperature=2,8]"], pairs=["digits-mlp"])
+    labels = {r.label for r in runs_of(plan)}
+    assert labels >= {"kd", "kd[temperature=2]", "kd[temperature=8]"}
