@@ -188,11 +188,9 @@ def report(
     debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """Write tables, plots and a page from records; trains nothing."""
-    from rich.console import Console
-
     from kdbench.plugins import Host
     from kdbench.report import write
-    from kdbench.report.terminal import print_tables
+    from kdbench.report.terminal import print_tables, wide_console
     from kdbench.store import load
 
     folders = folder or [Path("results/digits")]
@@ -202,7 +200,7 @@ def report(
     renderers = [host.get("renderers", name).thing for name in chosen]
     target = to or folders[0] / "report"
     files = write(results, target, renderers)
-    print_tables(results, Console())
+    print_tables(results, wide_console())
     page = next((f for f in files if f.suffix == ".html"), target)
     typer.echo(f"report: {page}")
 

@@ -27,6 +27,7 @@ from kdbench.api import (
 from kdbench.config import Suite, read_suite
 from kdbench.plugins import Host
 from kdbench.records import Record
+from kdbench.report.terminal import wide_console
 
 COLUMNS = {
     "strategies": ("name", "family", "paper", "plugin"),
@@ -84,7 +85,7 @@ def show_one(host: Host, name: str) -> None:
         raise unknown("name", name, every)
     for kind in kinds:
         offer = host.get(kind, name)
-        console = Console()
+        console = wide_console()
         source = f"{offer.plugin.distribution} {offer.plugin.version}"
         console.print(Text(f"{name} ({kind}, from {source})", style="bold"))
         thing = offer.thing
@@ -147,7 +148,7 @@ def show_plan(host: Host, suite: Suite, out: Path) -> None:
     from kdbench.plan import make_plan, results_folder
     from kdbench.session import known_records
 
-    console = Console()
+    console = wide_console()
     folder = results_folder(out, suite)
     records = known_records(folder)
     plan = make_plan(suite, host, usable(folder, records, host))
@@ -245,7 +246,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    wide_console().print(table)
 
 
 def _json(value: Any) -> None:

@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
-from rich.console import Console
 
 from kdbench.api import UserError
 from kdbench.config import Suite
@@ -29,7 +28,7 @@ from kdbench.progress import Progress
 from kdbench.provenance import environment
 from kdbench.records import Record, Run
 from kdbench.report import write
-from kdbench.report.terminal import print_tables
+from kdbench.report.terminal import print_tables, wide_console
 from kdbench.store import Results, load, write_record
 
 INTERRUPTED = 130
@@ -56,7 +55,7 @@ class Session:
         self.options = options
         self.suite = suite
         self.folder = results_folder(options.out, suite)
-        self.console = Console()
+        self.console = wide_console()
         self.device = "cpu"
         self.failed: list[Record] = []
 
@@ -67,7 +66,9 @@ class Session:
         """
         started = monotonic()
         try:
-            plan = self.train()
+            with _terminable():
+                plan = self.train()
+                return self._finish(plan, monotonic() - started)
         except KeyboardInterrupt:
             self.console.print(
                 "interrupted: everything finished so far is kept, and the rest is "
@@ -75,7 +76,6 @@ class Session:
                 highlight=False,
             )
             return INTERRUPTED
-        return self._finish(plan, monotonic() - started)
 
     def train(self) -> Plan:
         """Run what is open to its records. Raises KeyboardInterrupt when stopped."""
@@ -100,7 +100,7 @@ class Session:
                 self.device,
                 options.checkpoint_every_s,
             )
-            with _terminable(), Progress(self.console, jobs) as progress:
+            with Progress(self.console, jobs) as progress:
 
                 def emit(event: tuple[Any, ...]) -> None:
                     progress.see(event)

@@ -9,7 +9,7 @@ from kdbench.models.mlp import mlp
 def kdbench_models() -> list[Model]:
     return [
         mlp(256, 128, batch_norm=True),
-        mlp(12, 8, batch_norm=True),
+        mlp(8, 8, batch_norm=True),
         convnet(32),
         convnet(6),
         mlp(512, 256),
@@ -23,7 +23,7 @@ def kdbench_pairs() -> list[Pair]:
         Pair(
             name="digits-mlp",
             teachers=("mlp_bn_256_128",),
-            students=("mlp_bn_12_8",),
+            students=("mlp_bn_8_8",),
             summary="dense layers with batch norm, for 8x8 digits",
         ),
         Pair(

@@ -17,6 +17,12 @@ SHOWN = ("accuracy", "unfinished", "cost", "size")
 STYLES = {"plain": "", "reference": "italic", "missing": "dim"}
 
 
+def wide_console() -> Console:
+    """The terminal, or 110 columns where the output goes to a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=110)
+
+
 def print_tables(results: Results, console: Console) -> None:
     """Accuracy, failures, cost, and size and speed of every setting.
 

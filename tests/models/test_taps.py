@@ -1,0 +1,75 @@
+"""Tapping: names, module paths, shapes, and no effect on the model's answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdbench.api import UserError
+from kdbench.models.convnet import convnet
+from kdbench.models.mlp import mlp
+from kdbench.models.taps import TappedModel, probe
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            convnet(8),
+            {
+                "stem": (8, 8, 8),
+                "stage1": (8, 8, 8),
+                "stage2": (16, 4, 4),
+                "pooled": (16,),
+                "logits": (10,),
+            },
+        ),
+        (
+            mlp(32, 16, batch_norm=True),
+            {"stage1": (32,), "stage2": (16,), "pooled": (16,), "logits": (10,)},
+        ),
+    ],
+    ids=["convnet", "mlp"],
+)
+def test_every_declared_tap_has_its_shape(spec, expected):
+    found = probe(spec, tuple(spec.taps), (1, 8, 8), 10)
+    assert found.shapes == expected
+    assert list(found.stages) == ["stage1", "stage2"]
+
+
+def test_probing_needs_no_data_and_no_randomness():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    found = probe(convnet(8), ("stages",), (1, 8, 8), 10)
+    assert torch.equal(torch.rand(3), expected)
+    assert all(p.is_meta for p in found.model.parameters())
+
+
+def test_tapping_changes_nothing_and_gives_the_modules_own_values():
+    spec = convnet(4)
+    module = spec.build((1, 8, 8), 10).eval()
+    inputs = torch.randn(5, 1, 8, 8)
+    plain = module(inputs)
+    outputs = TappedModel(spec, module, ["stages", "pooled", "stem.0"])(inputs)
+    assert torch.equal(outputs.logits, plain)
+    assert list(outputs.features) == ["stage1", "stage2", "pooled", "stem.0"]
+    assert torch.equal(outputs.features["stem.0"], module.stem[0](inputs))
+    pooled = outputs.features["stage2"].mean((2, 3))
+    assert torch.allclose(outputs.features["pooled"], pooled, atol=1e-6)
+    assert torch.equal(module.classifier(outputs.features["pooled"]), plain)
+
+
+def test_an_unknown_tap_lists_what_there_is():
+    with pytest.raises(UserError) as caught:
+        probe(convnet(4), ("stage3",), (1, 8, 8), 10)
+    assert "'stage3'" in str(caught.value)
+    assert "'stage2'" in str(caught.value)
+    assert "convnet_4" in str(caught.value)
+
+
+def test_the_articles_pair_has_the_articles_sizes():
+    teacher = mlp(512, 256).build((1, 28, 28), 10)
+    student = mlp(256, 128).build((1, 28, 28), 10)
+    assert sum(p.numel() for p in teacher.parameters()) == 535_818
+    assert sum(p.numel() for p in student.parameters()) == 235_146
