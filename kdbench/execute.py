@@ -75,27 +75,29 @@ def make_jobs(
     device: str,
     checkpoint_every_s: float,
 ) -> list[Job]:
-    """One job for each open group, those that others need first."""
+    """One job for each open group: those that others need first, then the longest."""
     open_ids = {group.id for group in plan.todo}
-    jobs = []
+    jobs: list[tuple[bool, float, Job]] = []
     for group in plan.todo:
-        names = {m for run in group.runs for m in (*run.students, *run.teachers)}
         dataset = host.dataset(group.runs[0].dataset)
-        largest = max(_macs(host.model(name), dataset) for name in names)
-        tiny = largest < TINY_MACS and device == "cpu"
-        jobs.append(
-            Job(
-                group=group,
-                folder=folder,
-                data_dir=data_dir,
-                device=device,
-                threads=1 if tiny else os.cpu_count() or 1,
-                plugin_files=host.files,
-                checkpoint_every_s=checkpoint_every_s,
-                needs=frozenset(run.id for run in group.teachers) & open_ids,
-            )
+        names = {m for run in group.runs for m in (*run.students, *run.teachers)}
+        size = {name: _macs(host.model(name), dataset) for name in names}
+        tiny = max(size.values()) < TINY_MACS and device == "cpu"
+        work = sum(
+            size[m] for run in group.runs for m in (*run.students, *run.teachers)
         )
-    return jobs
+        job = Job(
+            group=group,
+            folder=folder,
+            data_dir=data_dir,
+            device=device,
+            threads=1 if tiny else os.cpu_count() or 1,
+            plugin_files=host.files,
+            checkpoint_every_s=checkpoint_every_s,
+            needs=frozenset(run.id for run in group.teachers) & open_ids,
+        )
+        jobs.append((bool(group.teachers), -work, job))
+    return [job for *_, job in sorted(jobs, key=lambda row: row[:2])]
 
 
 def _macs(spec: Model, dataset: Dataset) -> float:

@@ -1,7 +1,7 @@
 """What `kdbench run` shows while it runs: epochs, time left, accuracy so far.
 
-A live display in a terminal; plain lines, no more than one every few seconds for each
-group, anywhere else.
+A live display in a terminal; anywhere else plain lines: one when a group ends, and
+between them no more than one every few seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from rich.text import Text
 from kdbench.job import Job
 from kdbench.records import Record, Run
 
-PLAIN_EVERY_S = 5.0
+PLAIN_EVERY_S = 10.0
+TELLING_SHARE = 0.03
+"""Share of the work after which the time left can be told from the time gone."""
 
 
 def clock(seconds: float) -> str:
@@ -47,7 +49,7 @@ class Progress:
         self._top1: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
         self._failed = 0
         self._started = monotonic()
-        self._spoke: dict[str, float] = {}
+        self._spoke = self._started
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
@@ -85,8 +87,8 @@ class Progress:
         group = self._group[run.id].id
         if not self._live and self._is_last(run, group, epoch):
             last = epoch == run.recipe.epochs
-            if last or monotonic() - self._spoke.get(group, 0) >= PLAIN_EVERY_S:
-                self._spoke[group] = monotonic()
+            if last or monotonic() - self._spoke >= PLAIN_EVERY_S:
+                self._spoke = monotonic()
                 self._console.print(self._line(group, epoch), highlight=False)
 
     def _is_last(self, run: Run, group: str, epoch: int) -> bool:
@@ -111,10 +113,9 @@ class Progress:
 
     def _line(self, group: str, epoch: int) -> str:
         best = self._best_of(group)
-        left = self._left()
         return (
             f"{clock(monotonic() - self._started):>6}  {self._titles[group]}: epoch "
-            f"{epoch}/{self._epochs[group]}{best}, about {left} left"
+            f"{epoch}/{self._epochs[group]}{best}{self._left()}"
         )
 
     def _best_of(self, group: str) -> str:
@@ -125,23 +126,24 @@ class Progress:
             top1 = self._top1.get((run.pair, run.label), {}).get(run.seed)
             if job.id == group and top1 is not None:
                 found.append((top1, run.label))
-        parts = [f"{label} {top1:.1f}" for top1, label in sorted(found)[::-1][:4]]
-        return f" ({', '.join(parts)}, ...)" if parts else ""
+        parts = [f"{label} {top1:.1f}" for top1, label in sorted(found)[::-1][:3]]
+        return f" ({', '.join(parts)})" if parts else ""
 
     def _left(self) -> str:
         resumed = sum(self._first.values())
         done = sum(self._at.values()) - resumed
-        if done <= 0:
-            return "?"
+        whole = self._total - resumed
+        if done < TELLING_SHARE * whole:
+            return ""
         elapsed = monotonic() - self._started
-        return clock(elapsed / done * max(0, self._total - resumed - done))
+        return f", about {clock(elapsed / done * max(0, whole - done))} left"
 
     def _picture(self) -> RenderableType:
         """The live display: a bar for each running group, then accuracies."""
         bars = Table.grid(padding=(0, 1))
         elapsed = clock(monotonic() - self._started)
         done = sum(self._at.values())
-        left = f"{elapsed} gone, about {self._left()} left"
+        left = f"{elapsed} gone{self._left()}"
         failed = f", {self._failed} failed" if self._failed else ""
         bars.add_row(
             "all", ProgressBar(max(1, self._total), done, width=30), left + failed
