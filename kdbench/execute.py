@@ -23,12 +23,14 @@ from kdbench.measure.size import macs, parameters, serialised
 from kdbench.plan import Plan
 from kdbench.plugins import Host
 from kdbench.provenance import environment, now
-from kdbench.records import Record, SpeedRecord
+from kdbench.records import Record, SpeedRecord, digest
 from kdbench.store import write_record
 
 TINY_MACS = 20e6
 """Groups whose largest model is below this run on one thread, several at a time: more
 threads would only wait for each other. A fixed rule, since threads change bits."""
+
+TINY_GROUP = 8
 
 
 def find_device(name: str) -> str:
@@ -96,8 +98,29 @@ def make_jobs(
             checkpoint_every_s=checkpoint_every_s,
             needs=frozenset(run.id for run in group.teachers) & open_ids,
         )
-        jobs.append((bool(group.teachers), -work, job))
+        jobs += [(bool(group.teachers), -work, part) for part in _parts(job)]
     return [job for *_, job in sorted(jobs, key=lambda row: row[:2])]
+
+
+def _parts(job: Job) -> list[Job]:
+    """A tiny group in halves or thirds, so that every core has its share.
+
+    Beyond eight learners sharing a teacher saves little, and no bit depends on company.
+    """
+    runs = job.group.runs
+    count = (
+        -(-len(runs) // TINY_GROUP) if job.threads == 1 and job.device == "cpu" else 1
+    )
+    if count == 1:
+        return [job]
+    parts = [runs[k::count] for k in range(count)]
+    return [
+        dataclasses.replace(
+            job,
+            group=dataclasses.replace(job.group, id=digest([job.id, k]), runs=part),
+        )
+        for k, part in enumerate(parts)
+    ]
 
 
 def _macs(spec: Model, dataset: Dataset) -> float:

@@ -121,9 +121,10 @@ class _Work:
         stage = TeacherStage(
             [TappedModel(spec, module, wanted) for spec, module in self.teachers]
         )
-        train(learners, stage, self.feed, self.saver, stop, self._tell)
+        train(learners, stage, self.feed, self.saver, stop, self._tell, self.finish)
         for learner in learners:
-            self.finish(learner)
+            if learner.failure is None:
+                self.finish(learner)
 
     def _learner(self, run: Run) -> Learner | None:
         """The run's learner, resumed; None, and a record, where it cannot be built."""

@@ -35,7 +35,7 @@ class Group:
         run = self.runs[0]
         if run.is_teacher:
             return f"{run.dataset} teacher {run.students[0]} #{run.seed}"
-        what = f" {run.label}" if self.solo else ""
+        what = f" {run.label}" if self.solo else f", {len(self.runs)} runs"
         pairs = "+".join(dict.fromkeys(r.pair for r in self.runs))
         return f"{run.dataset} {pairs} seed {run.seed}{what}"
 

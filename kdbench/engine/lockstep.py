@@ -46,15 +46,18 @@ def train(
     saver: Saver,
     stop: Callable[[], bool],
     tell: Told,
+    drop: Callable[[Learner], None],
 ) -> None:
     """Train every learner to the recipe's last epoch, or until it fails.
 
-    A learner that resumes further on joins when the others reach its position. Raises
-    Stopped, with everything checkpointed, when `stop()` turns true.
+    A learner that resumes further on joins when the others reach its position; one
+    that fails is handed to `drop` at the end of the epoch. Raises Stopped, with
+    everything checkpointed, when `stop()` turns true.
     """
+    learners = list(learners)
     epochs = feed.recipe.epochs
     epoch, first = min((x.position for x in learners), default=(epochs, 0))
-    while epoch < epochs:
+    while epoch < epochs and learners:
         for step in range(first, feed.steps):
             due = [x for x in learners if x.due((epoch, step))]
             if not due:
@@ -89,11 +92,14 @@ def train(
             if saver.due():
                 saver.save(learners)
         teachers.check_frozen()
-        for learner in learners:
+        for learner in list(learners):
             if learner.due((epoch, feed.steps)):
                 top1 = learner.end_epoch()
                 if learner.failure is None:
                     tell(learner, epoch + 1, top1)
+            if learner.failure is not None:
+                learners.remove(learner)
+                drop(learner)
         epoch, first = epoch + 1, 0
 
 

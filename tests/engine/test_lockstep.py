@@ -159,7 +159,8 @@ class Bench:
 
     def train(self, *learners: Learner, folder: Path, stop=lambda: False) -> None:
         saver = Saver(folder, 1e9)
-        train(learners, self.stage(), self.feed, saver, stop, lambda *_: None)
+        tell, self.dropped = (lambda *_: None), []
+        train(learners, self.stage(), self.feed, saver, stop, tell, self.dropped.append)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda c: c.__name__)
@@ -171,6 +172,7 @@ def test_a_failing_learner_changes_nobody_else(tmp_path, mistake):
     first, bad, last = (company.learner(c) for c in (Plain, mistake, Plain))
     company.train(first, bad, last, folder=tmp_path)
     assert MISTAKES[mistake] in (bad.failure or "")
+    assert company.dropped == [bad]
     for other in (first, last):
         assert other.failure is None
         assert weights_hash(other.student) == weights_hash(good.student)
@@ -218,7 +220,8 @@ def test_the_student_is_back_in_train_mode_after_every_evaluation(tmp_path):
     def tell(told, epoch, top1):
         modes.append(told.student.training)
 
-    train([learner], bench.stage(), bench.feed, Saver(tmp_path, 1e9), bool, tell)
+    saver = Saver(tmp_path, 1e9)
+    train([learner], bench.stage(), bench.feed, saver, bool, tell, print)
     assert modes == [True, True]
 
 
