@@ -32,6 +32,9 @@ threads would only wait for each other. A fixed rule, since threads change bits.
 
 TINY_GROUP = 8
 
+STEP_MACS = 3e5
+"""What a step costs beside the model's arithmetic, in multiply-accumulates an item."""
+
 
 def find_device(name: str) -> str:
     """A device that is there, "auto" being the fastest kind; UserError otherwise."""
@@ -86,7 +89,7 @@ def make_jobs(
         size = {name: _macs(host.model(name), dataset) for name in names}
         tiny = max(size.values()) < TINY_MACS and device == "cpu"
         work = sum(
-            size[m] for run in group.runs for m in (*run.students, *run.teachers)
+            STEP_MACS + size[m] for r in group.runs for m in (*r.students, *r.teachers)
         )
         job = Job(
             group=group,
@@ -96,6 +99,7 @@ def make_jobs(
             threads=1 if tiny else os.cpu_count() or 1,
             plugin_files=host.files,
             checkpoint_every_s=checkpoint_every_s,
+            work=work / len(group.runs),
             needs=frozenset(run.id for run in group.teachers) & open_ids,
         )
         jobs += [(bool(group.teachers), -work, part) for part in _parts(job)]

@@ -51,6 +51,8 @@ class Job:
     threads: int
     plugin_files: tuple[Path, ...] = ()
     checkpoint_every_s: float = 60.0
+    work: float = 1.0
+    """Roughly what an epoch of one of its runs takes, to tell the time left."""
     needs: frozenset[str] = frozenset()
 
     @property

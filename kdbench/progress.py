@@ -42,7 +42,9 @@ class Progress:
         self._epochs = {
             job.id: job.group.runs[0].recipe.epochs for job in jobs if job.group.runs
         }
-        self._total = sum(run.recipe.epochs for j in jobs for run in j.group.runs)
+        self._total = sum(
+            run.recipe.epochs * job.work for job in jobs for run in job.group.runs
+        )
         self._at: dict[str, int] = {}
         self._running: dict[str, set[str]] = defaultdict(set)
         self._first: dict[str, int] = {}
@@ -130,19 +132,23 @@ class Progress:
         return f" ({', '.join(parts)})" if parts else ""
 
     def _left(self) -> str:
-        resumed = sum(self._first.values())
-        done = sum(self._at.values()) - resumed
+        resumed = self._worked(self._first)
+        done = self._worked(self._at) - resumed
         whole = self._total - resumed
         if done < TELLING_SHARE * whole:
             return ""
         elapsed = monotonic() - self._started
         return f", about {clock(elapsed / done * max(0, whole - done))} left"
 
+    def _worked(self, epochs: dict[str, int]) -> float:
+        """The work in these epochs by run."""
+        return sum(count * self._group[i].work for i, count in epochs.items())
+
     def _picture(self) -> RenderableType:
         """The live display: a bar for each running group, then accuracies."""
         bars = Table.grid(padding=(0, 1))
         elapsed = clock(monotonic() - self._started)
-        done = sum(self._at.values())
+        done = self._worked(self._at)
         left = f"{elapsed} gone{self._left()}"
         failed = f", {self._failed} failed" if self._failed else ""
         bars.add_row(
