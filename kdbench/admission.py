@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,5 +99,17 @@ def _check_strategy(hook: str, thing: object) -> None:
     for name, default in thing.parameters().items():
         if default is dataclasses.MISSING:
             raise Refused(f"{where}: hyper-parameter {name!r} needs a plain default")
+        if name in ("name", "family", "paper", "tasks"):
+            raise Refused(
+                f"{where}: write `{name} = {default!r}` without an annotation, or it "
+                "becomes a hyper-parameter"
+            )
+        try:
+            json.dumps(default, allow_nan=False)
+        except (TypeError, ValueError):
+            raise Refused(
+                f"{where}: the default of {name!r} must be a finite number, text, "
+                f"true/false, null or a list of these, not {default!r}"
+            ) from None
     if thing.loss is Strategy.loss and thing.train is Strategy.train:
         raise Refused(f"{where} must override loss() or train()")

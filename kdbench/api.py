@@ -187,8 +187,8 @@ class Strategy:
                 raise UserError(f"{cls.name}[{key}={value}]: must be finite")
         try:
             return cls(**ready)
-        except ValueError as error:
-            raise UserError(f"{cls.name}: {error}") from None
+        except Exception as error:
+            raise UserError(f"{cls.name}: {error}") from error
 
 
 class Context(ABC):

@@ -112,7 +112,8 @@ def _line_of(key: str, text: str) -> int | None:
 def parse_selection(text: str) -> list[Selection]:
     """`kd[temperature=2,4,ce_weight=0.5]` -> one selection per combination of values.
 
-    A comma separates values; a part with "=" begins the next hyper-parameter.
+    A comma separates values; a part with "=" begins the next hyper-parameter; a list
+    is written as JSON does: `levels=[1,2]`.
     """
     match = re.fullmatch(r"\s*([^\s\[\],]+)\s*(?:\[(.*)\])?\s*", text)
     if not match:
@@ -121,7 +122,7 @@ def parse_selection(text: str) -> list[Selection]:
         )
     name, inside = match.groups()
     choices: dict[str, list[Any]] = {}
-    for part in (inside or "").split(",") if inside else []:
+    for part in split_selections([inside or ""]):
         key, equals, value = part.rpartition("=")
         if equals:
             last = key.strip()
@@ -161,7 +162,7 @@ def label_of(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) 
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.15g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 

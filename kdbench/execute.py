@@ -6,15 +6,20 @@ In this process, in worker processes, later on a cluster: the jobs are the same.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import torch
 from safetensors.torch import load_file
 
-from kdbench.api import Dataset, Executor, Finished, Model, UserError, hookimpl
+from kdbench.api import Data, Dataset, Executor, Finished, Model, UserError, hookimpl
+from kdbench.engine import Stopped
 from kdbench.engine.feed import Feed
 from kdbench.engine.teacher import weights_hash
 from kdbench.job import SPEED_SAMPLE, Emit, Job, perform, weights_path
@@ -63,13 +68,55 @@ def check_data(
     """
     items = {}
     for name in plan.suite.datasets:
-        data = host.dataset(name).load(data_dir, download)
+        data = _checked(host.dataset(name), data_dir, download)
         try:
             Feed(data, plan.suite.recipe, 0, torch.device("cpu"))
         except ValueError as error:
             raise UserError(f"dataset {name!r} with this recipe: {error}") from error
         items[name] = len(data.train.targets)
     return items
+
+
+def _checked(dataset: Dataset, data_dir: Path | None, download: bool) -> Data:
+    """The loaded dataset; UserError where it is not what it declares to be."""
+    where = f"dataset {dataset.name!r}"
+    try:
+        data = dataset.load(data_dir, download)
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"{where} could not be loaded: {what}") from error
+    classes = dataset.task.outputs
+    for part, split in (("train", data.train), ("test", data.test)):
+        inputs, targets = split.inputs, split.targets
+        if len(inputs) != len(targets) or not len(targets):
+            raise UserError(
+                f"{where}, {part}: {len(inputs)} inputs and {len(targets)} targets"
+            )
+        if tuple(inputs.shape[1:]) != dataset.input_shape:
+            raise UserError(
+                f"{where}, {part}: inputs are {tuple(inputs.shape[1:])} and not "
+                f"{dataset.input_shape} as declared"
+            )
+        if targets.dtype != torch.int64 or targets.dim() != 1:
+            raise UserError(
+                f"{where}, {part}: targets must be (N,) int64, not {targets.dtype}"
+            )
+        wrong = ((targets < 0) | (targets >= classes)).nonzero().flatten()
+        if len(wrong):
+            row = int(wrong[0])
+            raise UserError(
+                f"{where}, {part}: label {int(targets[row])} in row {row} is not in "
+                f"0..{classes - 1} ({len(wrong)} such rows)"
+            )
+        if inputs.is_floating_point() and not inputs.isfinite().all():
+            raise UserError(f"{where}, {part}: inputs hold NaN or infinity")
+    if not all(math.isfinite(m) for m in data.mean) or min(data.std) <= 0:
+        raise UserError(
+            f"{where}: mean {data.mean} and std {data.std} do not normalise"
+        )
+    return data
 
 
 def make_jobs(
@@ -158,43 +205,30 @@ def _weights_intact(folder: Path, record: Record, host: Host) -> bool:
 
 def measure_speed(
     plan: Plan, host: Host, folder: Path, device: str, known: Sequence[SpeedRecord]
-) -> list[SpeedRecord]:
-    """Time every model of the plan that has not been timed on this machine yet."""
-    pairs = {
+) -> list[str]:
+    """Time every model of the plan that has not been timed on this machine yet.
+
+    Returns what could not be measured, and why.
+    """
+    models = {
         (run.dataset, name)
         for run in (*plan.done, *(r for g in plan.todo for r in g.runs))
         for name in (*run.students, *run.teachers)
     }
-    made = []
-    measures = [offer.thing for offer in host.all("measures")]
-    for dataset_name, name in sorted(pairs):
+    done = [(r.dataset, r.model, r.environment) for r in known]
+    problems = []
+    for dataset_name, name in sorted(models):
         dataset, spec = host.dataset(dataset_name), host.model(name)
-        threads = 1 if _macs(spec, dataset) < TINY_MACS else os.cpu_count() or 1
-        here = environment(device, threads)
-        if any(
-            (r.dataset, r.model, r.environment) == (dataset_name, name, here)
-            for r in known
-        ):
+        try:
+            threads = 1 if _macs(spec, dataset) < TINY_MACS else os.cpu_count() or 1
+            here = environment(device, threads)
+            if (dataset_name, name, here) in done:
+                continue
+            torch.set_num_threads(threads)
+            values = _speed(spec, dataset, host, device)
+        except Exception as error:  # noqa: BLE001 - a model that cannot be timed
+            problems.append(f"speed of {name}: {type(error).__name__}: {error}")
             continue
-        torch.set_num_threads(threads)
-        module = spec.build(dataset.input_shape, dataset.task.outputs)
-        module.to(device).eval()
-        sample = torch.zeros(SPEED_SAMPLE, *dataset.input_shape, device=device)
-        finished = Finished(
-            model=module,
-            task=dataset.task,
-            device=device,
-            sample=sample,
-            logits=torch.empty(0, dataset.task.outputs),
-            targets=torch.empty(0, dtype=torch.int64),
-            teacher_logits=None,
-        )
-        values, _ = measure_all(measures, "model", finished)
-        values |= {
-            "parameters": parameters(module),
-            "macs": macs(module, sample[:1]),
-            "size_bytes": len(serialised(module)),
-        }
         record = SpeedRecord(
             model=name,
             dataset=dataset_name,
@@ -203,8 +237,32 @@ def measure_speed(
             finished_at=now(),
         )
         write_record(folder, record)
-        made.append(record)
-    return made
+    return problems
+
+
+def _speed(
+    spec: Model, dataset: Dataset, host: Host, device: str
+) -> dict[str, float | None]:
+    """Size and speed of one model, freshly initialised."""
+    module = spec.build(dataset.input_shape, dataset.task.outputs)
+    module.to(device).eval()
+    sample = torch.zeros(SPEED_SAMPLE, *dataset.input_shape, device=device)
+    finished = Finished(
+        model=module,
+        task=dataset.task,
+        device=device,
+        sample=sample,
+        logits=torch.empty(0, dataset.task.outputs),
+        targets=torch.empty(0, dtype=torch.int64),
+        teacher_logits=None,
+    )
+    measures = [offer.thing for offer in host.all("measures")]
+    values, _ = measure_all(measures, "model", finished)
+    return values | {
+        "parameters": parameters(module),
+        "macs": macs(module, sample[:1]),
+        "size_bytes": len(serialised(module)),
+    }
 
 
 def split(job: Job) -> list[Job]:
@@ -241,6 +299,24 @@ def here(
     emit: Emit,
     stop: Callable[[], bool],
 ) -> None:
-    """Run the jobs in this process, in order (which puts teachers first)."""
-    for job in jobs:
-        perform(job, host, emit, stop)
+    """Run the jobs in this process, in order (which puts teachers first).
+
+    The first Ctrl-C checkpoints and stops, a second one stops at once.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, ask) if main else None
+    try:
+        for job in jobs:
+            perform(job, host, emit, lambda: bool(asked) or stop())
+    except Stopped:
+        raise KeyboardInterrupt from None
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)

@@ -31,7 +31,7 @@ from kdbench.plan import Group
 from kdbench.plugins import Host
 from kdbench.provenance import environment, now
 from kdbench.records import Record, Run
-from kdbench.store import write_record
+from kdbench.store import read_record, write_record
 
 SPEED_SAMPLE = 256
 
@@ -75,7 +75,7 @@ def perform(job: Job, host: Host, emit: Emit, stop: Callable[[], bool]) -> None:
     except (KeyboardInterrupt, Stopped):
         raise
     except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
-        for run in work.open:
+        for run in list(work.open):
             work.fail(run, reason_of(error))
 
 
@@ -106,48 +106,69 @@ class _Work:
     def _teacher(self, run: Run) -> tuple[Model, nn.Module]:
         spec = self.host.model(run.students[0])
         [module] = build_students(run, [spec], self.shape, self.task.outputs)
+        name = f"its teacher {spec.name} #{run.seed}"
+        record = read_record(self.job.folder / f"{run.id}.json")
+        if not isinstance(record, Record) or record.status != "finished":
+            raise RuntimeError(f"{name} failed: {getattr(record, 'reason', None)}")
         module.load_state_dict(load_file(weights_path(self.job.folder, run.id)))
+        if weights_hash(module) != record.weights_sha256:
+            raise RuntimeError(f"{name} has other weights than its record names")
         module.to(self.device).eval().requires_grad_(False)
         return spec, module
 
     def lockstep(self, stop: Callable[[], bool]) -> None:
         self.prepare()
         learners = []
-        wanted: list[str] = []
+        wanted: list[list[str]] = [[] for _ in self.teachers]
         for run in list(self.open):
             learner = self._learner(run)
             if learner is not None:
                 learners.append(learner)
-                wanted += learner.strategy.taps
+                for k in learner.uses:
+                    wanted[k] += learner.strategy.taps
                 self.emit(("started", run))
         stage = TeacherStage(
-            [TappedModel(spec, module, wanted) for spec, module in self.teachers]
+            [
+                TappedModel(spec, module, taps)
+                for (spec, module), taps in zip(self.teachers, wanted, strict=True)
+            ]
         )
         train(learners, stage, self.feed, self.saver, stop, self._tell, self.finish)
         for learner in learners:
             if learner.failure is None:
-                self.finish(learner)
+                self._finish_guarded(learner)
 
     def _learner(self, run: Run) -> Learner | None:
         """The run's learner, resumed; None, and a record, where it cannot be built."""
-        teacher = "scratch" if run.is_teacher else run.strategy
         try:
-            learner = Learner(
-                run,
-                self.host.strategy(teacher).configured(run.params),
-                [self.host.model(name) for name in run.students],
-                self.teachers,
-                self.feed,
-                self.shape,
-                self.task.outputs,
-            )
+            learner = self._fresh(run)
             saved = checkpoint.load(self.saver.folder, run.id)
             if saved:
-                learner.restore(saved)
+                try:
+                    learner.restore(saved)
+                except Exception as error:  # noqa: BLE001 - it starts again instead
+                    self.emit(("note", f"{run.label} starts again: {reason_of(error)}"))
+                    checkpoint.discard(self.saver.folder, run.id)
+                    learner = self._fresh(run)
         except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
             self.fail(run, f"{reason_of(error)} before training")
             return None
         return learner
+
+    def _fresh(self, run: Run) -> Learner:
+        name = "scratch" if run.is_teacher else run.strategy
+        strategy = self.host.strategy(name).configured(run.params)
+        ids = [teacher.id for teacher in self.job.group.teachers]
+        return Learner(
+            run,
+            strategy,
+            [self.host.model(name) for name in run.students],
+            self.teachers,
+            [ids.index(i) for i in run.teacher_runs[: strategy.teachers]],
+            self.feed,
+            self.shape,
+            self.task.outputs,
+        )
 
     def solo(self, stop: Callable[[], bool]) -> None:
         self.prepare()
@@ -167,6 +188,13 @@ class _Work:
 
     def _tell(self, learner: Learner | Solo, epoch: int, top1: float) -> None:
         self.emit(("epoch", learner.run, epoch, top1))
+
+    def _finish_guarded(self, learner: Learner) -> None:
+        """A student that cannot be measured or kept fails alone."""
+        try:
+            self.finish(learner)
+        except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+            self.fail(learner.run, f"{reason_of(error)} after training")
 
     def finish(self, learner: Learner | Solo) -> None:
         """Measure the student, keep its weights, write its record."""

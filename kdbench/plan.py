@@ -67,6 +67,11 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
     added = [c for c in CONTROLS if c in host.names("strategies")]
     texts = with_controls(suite.strategies, added)
     notes = [
+        f"{name!r} is missing from the tables: no plugin that works offers it"
+        for name in CONTROLS
+        if name not in added
+    ]
+    notes += [
         f"added {name!r}: every table holds it (protocol rule 2)"
         for name in texts[: len(texts) - len(suite.strategies)]
     ]
@@ -176,15 +181,19 @@ class _Layout:
         """Why the strategy cannot run here, or None."""
         if dataset.task.kind not in strategy.tasks:
             return f"{strategy.name} does not know the task {dataset.task.kind!r}"
-        names = (pair.students[0], pair.teachers[0])
+        names = [pair.students[0], pair.teachers[0], *pair.students[1:]]
+        names += pair.teachers[1 : strategy.teachers]
         sides = [self._probe(dataset, name, strategy.taps) for name in names]
         for side in sides:
             if isinstance(side, UserError):
                 return str(side)
-        student, teacher = sides
+        student, teacher = sides[:2]
         assert isinstance(student, Tapped)  # noqa: S101 - narrowed by the loop above
         assert isinstance(teacher, Tapped)  # noqa: S101
-        return strategy.supports(student, teacher if strategy.teachers else None)
+        try:
+            return strategy.supports(student, teacher if strategy.teachers else None)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            return f"supports() raised {type(error).__name__}: {error}"
 
     def _probe(
         self, dataset: Dataset, name: str, taps: tuple[str, ...]

@@ -99,8 +99,8 @@ class Run(Strict):
 
     @property
     def id(self) -> str:
-        """Content hash. The pair's own name and the label are only words."""
-        return digest(self.model_dump(mode="json", exclude={"pair", "label"}))
+        """Content hash; the label is only words."""
+        return digest(self.model_dump(mode="json", exclude={"label"}))
 
     @property
     def is_teacher(self) -> bool:

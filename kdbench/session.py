@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -118,7 +119,7 @@ class Session:
             highlight=False,
         )
         for note in plan.notes:
-            self.console.print(note, highlight=False, markup=False)
+            self._say(note)
 
     def _skip(self, run: Run, reason: str) -> None:
         record = make_record(
@@ -146,23 +147,35 @@ class Session:
             progress.note(problem)
 
     def _finish(self, plan: Plan, seconds: float) -> int:
+        """Speed, tables and report; the exit code."""
+        known = load([self.folder]).speed
+        problems = measure_speed(plan, self.host, self.folder, self.device, known)
         results = load([self.folder])
-        if not all(record.status == "failed" for record in results.records):
-            measure_speed(plan, self.host, self.folder, self.device, results.speed)
-        results = load([self.folder])
-        renderers = [offer.thing for offer in self.host.all("renderers")]
+        asked = only(results, plan.ids)
+        print_tables(asked, self.console)
+        status = Counter(record.status for record in asked.records)
+        lost = plan.ids - {record.id for record in asked.records}
         target = self.folder / "report"
-        files = write(results, target, renderers)
-        print_tables(only(results, plan.ids), self.console)
-        page = next((f for f in files if f.suffix == ".html"), target)
-        done = sum(len(group.runs) for group in plan.todo) - len(self.failed)
-        self.console.print(
-            f"{done} runs finished, {len(self.failed)} failed, "
-            f"{len(plan.skipped)} skipped in {seconds:.0f} s",
-            highlight=False,
+        files: list[Path] = []
+        try:
+            renderers = [offer.thing for offer in self.host.all("renderers")]
+            files = write(results, target, renderers)
+        except UserError as error:
+            problems.append(str(error))
+        for problem in problems:
+            self._say(f"note: {problem}")
+        if lost:
+            self._say(f"{len(lost)} runs left no record: run the same command again")
+        self._say(
+            f"{status['finished']} runs finished, {status['failed']} failed, "
+            f"{status['skipped']} skipped; trained in {seconds:.0f} s"
         )
+        page = next((f for f in files if f.suffix == ".html"), target)
         self.console.print(f"report: {page}", highlight=False, soft_wrap=True)
-        return 1 if self.failed else 0
+        return 1 if status["failed"] or lost or problems else 0
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)
 
 
 def known_records(folder: Path) -> list[Record]:

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from kdbench.engine import Stopped
@@ -47,6 +48,16 @@ def in_workers(
     for part, count in ((small, workers), (large, 1)):
         if part:
             _Pool(part, min(count, len(part)), host, emit, stop).run()
+
+
+def _finished(job: Job) -> set[str]:
+    """The job's runs that have a finished record on disk."""
+    found = set()
+    for run in job.group.runs:
+        path = job.folder / f"{run.id}.json"
+        if path.is_file() and '"status": "finished"' in path.read_text("utf-8"):
+            found.add(run.id)
+    return found
 
 
 @dataclass
@@ -101,9 +112,14 @@ class _Pool:
                 )
                 if job is None:
                     return
+                try:
+                    worker.pipe.send(job)
+                except OSError:  # it died while idle: a new one takes its place
+                    worker.process.join()
+                    self._workers.remove(worker)
+                    return
                 self._waiting.remove(job)
                 worker.job = job
-                worker.pipe.send(job)
 
     def _listen(self) -> None:
         """Pass on what the workers say."""
@@ -129,7 +145,8 @@ class _Pool:
         self._workers.remove(worker)
         job = worker.job
         assert job is not None  # noqa: S101 - only busy workers are listened to
-        left = [run for run in job.group.runs if run.id not in self._recorded]
+        known = self._recorded | _finished(job)  # it may have died after writing
+        left = [run for run in job.group.runs if run.id not in known]
         code = worker.process.exitcode
         what = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         if len(job.group.runs) > 1:
@@ -153,10 +170,19 @@ class _Pool:
         self._unfinished.discard(job.id)
 
     def _wind_down(self) -> None:
-        """Let every worker checkpoint what it does, and leave."""
+        """Let every worker checkpoint what it does, and leave; hear them out."""
         self._stopping.set()
-        for worker in self._workers:
-            worker.process.join(PATIENCE_S)
+        end = monotonic() + PATIENCE_S
+        while monotonic() < end and self._workers:
+            for worker in list(self._workers):
+                try:
+                    while worker.pipe.poll(0.05):
+                        event = worker.pipe.recv()
+                        if event[0] != "idle":
+                            self._emit(event)
+                except (EOFError, OSError):
+                    worker.process.join()
+                    self._workers.remove(worker)
 
 
 def _start(files: Sequence[Path], stopping: Event) -> _Worker:

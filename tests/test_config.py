@@ -77,6 +77,15 @@ def test_selections_multiply_values():
     ]
 
 
+def test_a_list_is_one_value():
+    [found] = parse_selection("it[levels=[1,2],weight=3]")
+    assert dict(found.params) == {"levels": [1, 2], "weight": 3}
+    assert split_selections(["it[levels=[1,2],w=3],kd"]) == [
+        "it[levels=[1,2],w=3]",
+        "kd",
+    ]
+
+
 @pytest.mark.parametrize("text", ["kd[", "kd]2", "", "a b", "kd[2]", "kd[t=1,t=2]"])
 def test_selections_not_understood_are_refused(text):
     with pytest.raises(UserError):

@@ -55,6 +55,14 @@ BROKEN = {
         "must be a @dataclass",
     ),
     "no default": (GOOD.replace("weight: float = 1.0", "weight: float"), "default"),
+    "annotated name": (
+        GOOD.replace('name = "NAME"', 'name: str = "NAME"'),
+        "without an annotation",
+    ),
+    "default that JSON lacks": (
+        GOOD.replace("weight: float = 1.0", "weight: float = float('inf')"),
+        "must be a finite number",
+    ),
     "no loss": (GOOD.replace("def loss", "def lost"), "must override loss()"),
 }
 

@@ -32,6 +32,11 @@ class Step:
     when: float
     """Epochs done, with a fraction."""
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What all learners share and none may write to."""
+        return [self.inputs, self.targets, self.index]
+
 
 class Feed:
     """Batches of the training set, and the whole test set, for one seed."""
@@ -79,7 +84,7 @@ class Feed:
             order = torch.randperm(self.items, generator=stream)
             self._order = (epoch, order.to(self.device))
         size = self.recipe.batch_size
-        index = self._order[1][step * size : (step + 1) * size]
+        index = self._order[1][step * size : (step + 1) * size].clone()
         if self._crops is None:
             inputs = self._train[index]
         else:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from kdbench.engine.streams import global_stream, seed_global, seed_of
 from kdbench.engine.teacher import predict
 from kdbench.models.taps import TappedModel, probe
 from kdbench.records import Recipe, Run
+
+T = TypeVar("T")
 
 Position = tuple[int, int]
 """(epoch, step) to do next."""
@@ -46,9 +48,10 @@ def build_students(
     run: Run, specs: Sequence[Model], shape: Shape, outputs: int
 ) -> list[nn.Module]:
     """Fresh students: the same start for every strategy of a seed (rule 14)."""
+    purpose = "teacher init" if run.is_teacher else "init"
     students = []
     for slot, spec in enumerate(specs):
-        with global_stream(run.seed, "init", spec.name, slot):
+        with global_stream(run.seed, purpose, spec.name, slot):
             students.append(spec.build(shape, outputs).train())
     return students
 
@@ -56,7 +59,8 @@ def build_students(
 def reason_of(error: BaseException) -> str:
     """One line: what was raised, and where in the plugin's own code."""
     frames = traceback.extract_tb(error.__traceback__)
-    what = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    words = " ".join(str(error).split())
+    what = f"{type(error).__name__}: {words[:300]}".rstrip(": ")
     if not frames:
         return what
     last = frames[-1]
@@ -142,12 +146,17 @@ class Learner:
         strategy: Strategy,
         specs: Sequence[Model],
         teachers: Sequence[tuple[Model, nn.Module]],
+        uses: Sequence[int],
         feed: Feed,
         shape: Shape,
         outputs: int,
     ):
-        """Build students and adapters; whatever the plugin raises passes through."""
+        """Build students and adapters; whatever the plugin raises passes through.
+
+        `teachers` are the group's; the strategy learns from those that `uses` names.
+        """
         self.run = run
+        self.uses = tuple(uses)
         self.strategy = strategy
         self.feed = feed
         self.position: Position = (0, 0)
@@ -162,11 +171,11 @@ class Learner:
         self.adapters: nn.Module | None = None
         if teachers:
             student = probe(specs[0], strategy.taps, shape, outputs)
-            spec, module = teachers[0]
+            spec, module = teachers[self.uses[0] if self.uses else 0]
             teacher = probe(spec, strategy.taps, shape, outputs)
             with global_stream(run.seed, "adapters", run.strategy):
                 self.adapters = strategy.adapters(
-                    Tapped(spec.name, student.shapes, deepcopy(modules[0])),
+                    Tapped(specs[0].name, student.shapes, deepcopy(modules[0])),
                     Tapped(spec.name, teacher.shapes, deepcopy(module)),
                 )
         if self.adapters is not None:
@@ -232,6 +241,17 @@ class Learner:
         self.optimiser.step()
         for name, value in terms.items():
             self.trace.add(name, value)
+
+    def guarded(self, act: Callable[[], T]) -> T | None:
+        """Do this for the learner; None, and the failure kept, where it fails."""
+        try:
+            result = act()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            self.failure = f"{reason_of(error)} after epoch {self.position[0]}"
+            return None
+        return result if self.failure is None else None
 
     def end_epoch(self) -> float:
         """Evaluate (test top-1 in percent), close the curves, check they are finite."""

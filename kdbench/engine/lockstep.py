@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
@@ -32,7 +33,10 @@ class Saver:
     def save(self, learners: Sequence[Learner]) -> None:
         for learner in learners:
             if learner.failure is None:
-                self.put(learner.run.id, learner.state())
+                learner.guarded(partial(self._put, learner))
+
+    def _put(self, learner: Learner) -> None:
+        self.put(learner.run.id, learner.state())
 
     def put(self, run_id: str, state: Mapping[str, Any]) -> None:
         checkpoint.save(self.folder, run_id, state)
@@ -68,34 +72,30 @@ def train(
             teachers.begin(batch)
             for learner in due:
                 # (1) the shared teachers' answers, computed by whoever asks first
-                count = learner.strategy.teachers
-                answers, teacher_s = teachers.answers(count)
-                versions = _versions([batch.inputs, batch.targets, *teachers.shared()])
+                answers, teacher_s = teachers.answers(learner.uses)
+                versions = _versions([*batch.tensors, *teachers.shared()])
                 # (2) this learner's own forward, backward and update
                 learner.step(batch, answers)
                 # (3) nobody writes to what is shared
-                shared = [batch.inputs, batch.targets, *teachers.shared()]
-                if _versions(shared) != versions:
+                if _versions([*batch.tensors, *teachers.shared()]) != versions:
                     learner.failure = (
                         "wrote in place to a tensor shared by all learners"
                     )
                     batch = feed.at(epoch, step)
                     teachers.begin(batch)
                 # (4) the step is charged as if alone, and by its share
-                users = [
-                    sum(x.strategy.teachers > k for x in due) for k in range(count)
-                ]
+                users = [sum(k in x.uses for x in due) for k in learner.uses]
                 learner.trace.charge(data_s, len(due), teacher_s, users)
             if stop():
                 saver.save(learners)
                 raise Stopped
             if saver.due():
                 saver.save(learners)
-        teachers.check_frozen()
+        teachers.frozen.check()
         for learner in list(learners):
             if learner.due((epoch, feed.steps)):
-                top1 = learner.end_epoch()
-                if learner.failure is None:
+                top1 = learner.guarded(learner.end_epoch)
+                if top1 is not None:
                     tell(learner, epoch + 1, top1)
             if learner.failure is not None:
                 learners.remove(learner)

@@ -20,7 +20,7 @@ from kdbench.engine.learner import (
 )
 from kdbench.engine.lockstep import Saver
 from kdbench.engine.streams import seed_global, seed_of
-from kdbench.engine.teacher import predict
+from kdbench.engine.teacher import Frozen, predict
 from kdbench.records import Run
 
 
@@ -43,6 +43,9 @@ class Solo(Context):
         self.recipe = feed.recipe
         self.task = task
         self.teachers = list(teachers)
+        self._frozen = Frozen(self.teachers)
+        for teacher in self.teachers:
+            self._count(teacher)
         self.state: dict[str, float] = {}
         self.failure: str | None = None
         self.trace = Trace()
@@ -56,6 +59,7 @@ class Solo(Context):
         self._optimisers: list[torch.optim.Optimizer] = []
         self._restored: list[dict[str, Any]] = []
         self._epoch = 0
+        self._last_lr = self.recipe.lr
         self._open = False
         self._saver: Saver | None = None
         self._stop: Callable[[], bool] = lambda: False
@@ -72,24 +76,39 @@ class Solo(Context):
         Raises Stopped; any other failure is kept as the reason.
         """
         self._saver, self._stop, self._tell = saver, stop, tell
-        saved = checkpoint.load(saver.folder, self.run.id)
-        if saved:
-            self._restore(saved)
         try:
+            saved = checkpoint.load(saver.folder, self.run.id)
+            if saved:
+                self._restore(saved)
             self.student = self.strategy.train(self)
             if not isinstance(self.student, nn.Module):
                 what = type(self.student).__name__
                 raise TypeError(f"train() must return the student module, not {what}")
             if self._open:
                 self._end_epoch()
+            self._frozen.check()
         except (KeyboardInterrupt, Stopped):
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
             self.failure = f"{reason_of(error)} in epoch {self._epoch + 1}"
 
+    def _count(self, teacher: nn.Module) -> None:
+        """Charge every forward pass of a teacher that was handed out."""
+        started = 0.0
+
+        def before(*_: object) -> None:
+            nonlocal started
+            started = perf_counter()
+
+        def after(*_: object) -> None:
+            seconds = perf_counter() - started
+            self.trace.charge(0.0, 1, [seconds], [1])
+
+        teacher.register_forward_pre_hook(before)
+        teacher.register_forward_hook(after)
+
     def epochs(self) -> Iterator[int]:
         while self._epoch < self.recipe.epochs and self.failure is None:
-            self._open = True
             yield self._epoch
             self._end_epoch()
 
@@ -97,6 +116,7 @@ class Solo(Context):
         for step in range(self.feed.steps):
             if self._stop():
                 raise Stopped
+            self._open = True  # an epoch without a batch did not take place
             started = perf_counter()
             now = self.feed.at(self._epoch, step)
             data_s = perf_counter() - started
@@ -104,9 +124,11 @@ class Solo(Context):
             seed = seed_of(self.run.seed, self.run.strategy, self._epoch, step)
             seed_global(seed, self.feed.device)
             self._generator.manual_seed(seed)
+            self._last_lr = self.recipe.lr_at(now.when)
             for optimiser in self._optimisers:
                 for group in optimiser.param_groups:
-                    group["lr"] = self.recipe.lr_at(now.when)
+                    group["lr"] = self._last_lr
+            teacher_s = self.trace.cost["teacher_s"]
             started = perf_counter()
             yield Batch(
                 inputs=now.inputs,
@@ -122,7 +144,8 @@ class Solo(Context):
                 epoch=now.when,
                 generator=self._generator,
             )
-            self.trace.cost["own_s"] += perf_counter() - started
+            teacher_s = self.trace.cost["teacher_s"] - teacher_s
+            self.trace.cost["own_s"] += perf_counter() - started - teacher_s
 
     def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         made = make_optimiser(self.recipe, parameters)
@@ -137,11 +160,10 @@ class Solo(Context):
     def _end_epoch(self) -> None:
         assert self._saver is not None  # noqa: S101 - set by drive()
         self._open = False
+        self._frozen.check()
         logits = predict(self.student, self.feed)
         top1 = 100 * (logits.argmax(1) == self.feed.test_targets).double().mean().item()
-        broken = self.trace.end_epoch(
-            {"top1": top1, "lr": self.recipe.lr_at(self._epoch)}
-        )
+        broken = self.trace.end_epoch({"top1": top1, "lr": self._last_lr})
         if not logits.isfinite().all():
             broken.append("the student's logits")
         self.trace.cost["student_epochs"] += len(self.modules)

@@ -34,15 +34,30 @@ def weights_hash(module: nn.Module) -> str:
     return total.hexdigest()
 
 
+class Frozen:
+    """Teachers in eval mode without gradients, and the proof that they stay so."""
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._known = []
+        for module in modules:
+            module.eval().requires_grad_(False)
+            self._known.append((module, weights_hash(module)))
+
+    def check(self) -> None:
+        """Protocol rule 7: eval mode, no gradient, weights and buffers unchanged."""
+        for module, known in self._known:
+            if module.training or any(p.requires_grad for p in module.parameters()):
+                raise RuntimeError("a teacher left eval mode or asks for gradients")
+            if weights_hash(module) != known:
+                raise RuntimeError("a teacher's weights or buffers changed in training")
+
+
 class TeacherStage:
     """Frozen teachers of a group. Their answers are computed when first asked for."""
 
     def __init__(self, teachers: Sequence[TappedModel]):
         self._teachers = teachers
-        self._hashes = []
-        for teacher in teachers:
-            teacher.module.eval().requires_grad_(False)
-            self._hashes.append(weights_hash(teacher.module))
+        self.frozen = Frozen([teacher.module for teacher in teachers])
         self._answers: dict[int, Outputs] = {}
         self._seconds: dict[int, float] = {}
         self._inputs: Tensor | None = None
@@ -53,17 +68,19 @@ class TeacherStage:
         self._answers.clear()
         self._seconds.clear()
 
-    def answers(self, count: int) -> tuple[tuple[Outputs, ...], list[float]]:
-        """The first `count` teachers' outputs, and what computing each cost (s)."""
-        for k in range(count):
+    def answers(self, which: Sequence[int]) -> tuple[tuple[Outputs, ...], list[float]]:
+        """These teachers' outputs, and what computing each cost (s)."""
+        for k in which:
             if k not in self._answers:
                 assert self._inputs is not None  # noqa: S101 - begin() came first
+                before = self._inputs._version
                 started = perf_counter()
                 with torch.no_grad():
                     self._answers[k] = self._teachers[k](self._inputs)
                 self._seconds[k] = perf_counter() - started
-        outputs = tuple(self._answers[k] for k in range(count))
-        return outputs, [self._seconds[k] for k in range(count)]
+                if self._inputs._version != before:
+                    raise RuntimeError("a teacher writes to its inputs in place")
+        return tuple(self._answers[k] for k in which), [self._seconds[k] for k in which]
 
     def shared(self) -> list[Tensor]:
         """Every tensor handed out for this batch; nobody may write to them."""
@@ -71,12 +88,3 @@ class TeacherStage:
         for outputs in self._answers.values():
             given += [outputs.logits, *outputs.features.values()]
         return given
-
-    def check_frozen(self) -> None:
-        """Protocol rule 7: eval mode, no gradient, weights and buffers unchanged."""
-        for teacher, known in zip(self._teachers, self._hashes, strict=True):
-            module = teacher.module
-            if module.training or any(p.requires_grad for p in module.parameters()):
-                raise RuntimeError("a teacher left eval mode or asks for gradients")
-            if weights_hash(module) != known:
-                raise RuntimeError("a teacher's weights or buffers changed in training")

@@ -31,12 +31,11 @@ def measure_all(
         values[measure.name] = None
         try:
             found = measure.compute(finished)
+            several = found if isinstance(found, Mapping) else {"": found}
+            for key, value in several.items():
+                name = f"{measure.name}_{key}" if key else measure.name
+                if value is not None and math.isfinite(value):
+                    values[name] = float(value)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             problems.append(f"measure {measure.name}: {type(error).__name__}: {error}")
-            continue
-        several = found if isinstance(found, Mapping) else {"": found}
-        for key, value in several.items():
-            name = f"{measure.name}_{key}" if key else measure.name
-            if value is not None and math.isfinite(value):
-                values[name] = float(value)
     return values, problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ class TappedModel:
         logits = self.module(inputs)
         features = {name: self._caught[name] for name in self._paths}
         self._caught.clear()
-        return Outputs(logits=logits, features=features)
+        return Outputs(logits=logits, features=MappingProxyType(features))
 
 
 def probe(spec: Model, wanted: Sequence[str], shape: Shape, outputs: int) -> Tapped:

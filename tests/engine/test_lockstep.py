@@ -79,6 +79,25 @@ class WritesTargets(Plain):
         return super().loss(batch)
 
 
+class WritesIndex(Plain):
+    def loss(self, batch):
+        batch.index.zero_()
+        return super().loss(batch)
+
+
+class ReplacesFeatures(Plain):
+    def loss(self, batch):
+        batch.teacher.features["stage1"] = 0
+        return super().loss(batch)
+
+
+class BreaksCheckpoints(Plain):
+    def adapters(self, student, teacher):
+        module = torch.nn.Linear(1, 1)
+        module.state_dict = None
+        return module
+
+
 class NoScalar(Plain):
     def loss(self, batch):
         return {"ce": batch.student.logits}
@@ -108,6 +127,9 @@ MISTAKES = {
     Writes: "wrote in place",
     WritesInputs: "wrote in place",
     WritesTargets: "wrote in place",
+    WritesIndex: "wrote in place",
+    ReplacesFeatures: "does not support item assignment",
+    BreaksCheckpoints: "'NoneType' object is not callable",
     NoScalar: "must be a scalar tensor",
     NoDict: "must return a dict",
     NoGradient: "do not depend on the student",
@@ -148,6 +170,7 @@ class Bench:
             strategy,
             [self.small],
             [(self.spec, self.teacher)],
+            [0],
             self.feed,
             (1, 8, 8),
             10,
@@ -158,7 +181,7 @@ class Bench:
         return TeacherStage([taps])
 
     def train(self, *learners: Learner, folder: Path, stop=lambda: False) -> None:
-        saver = Saver(folder, 1e9)
+        saver = Saver(folder, 0)
         tell, self.dropped = (lambda *_: None), []
         train(learners, self.stage(), self.feed, saver, stop, tell, self.dropped.append)
 
@@ -201,7 +224,7 @@ def test_the_teacher_stays_as_it_was(tmp_path):
 def test_a_teacher_that_changes_is_caught(how):
     bench = Bench()
     stage = bench.stage()
-    stage.check_frozen()
+    stage.frozen.check()
     if how == "train":
         bench.teacher.train()
     elif how == "write":
@@ -209,7 +232,7 @@ def test_a_teacher_that_changes_is_caught(how):
     else:
         bench.teacher.requires_grad_(True)
     with pytest.raises(RuntimeError, match="teacher"):
-        stage.check_frozen()
+        stage.frozen.check()
 
 
 def test_the_student_is_back_in_train_mode_after_every_evaluation(tmp_path):

@@ -64,8 +64,11 @@ def test_a_measure_that_fails_is_null_and_said(case):
         Measure(name="b", compute=lambda _: float("inf"), **common),
         Measure(name="c", compute=lambda _: None, **common),
         Measure(name="d", compute=lambda _: {"": 1, "q1": 2.5}, **common),
+        Measure(name="f", compute=lambda _: "many", **common),
         Measure(name="e", compute=lambda _: 9, scope="model", **common),
     ]
     values, problems = measure_all(measures, "run", case)
-    assert values == {"a": None, "b": None, "c": None, "d": 1.0, "d_q1": 2.5}
-    assert problems == ["measure a: ZeroDivisionError: no"]
+    nulls = dict.fromkeys("abcf")
+    assert values == {**nulls, "d": 1.0, "d_q1": 2.5}
+    assert problems[0] == "measure a: ZeroDivisionError: no"
+    assert problems[1].startswith("measure f: TypeError")
