@@ -107,6 +107,8 @@ def load(folders: Sequence[Path]) -> Results:
                 speed.append(record)
         if len(records) + len(speed) == before:
             raise _empty(folder, damaged[bad:])
+    if not records and damaged:
+        raise _empty(Path(folders[0]), damaged)
     if not records:
         where = ", ".join(str(folder) for folder in folders) or "no folder given"
         raise UserError(f"no run in {where}; do 'kdbench run --out DIR' first")

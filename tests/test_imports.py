@@ -35,6 +35,7 @@ ALLOWED = {
     "plan": LOWER,
     "engine": LOWER,
     "measure": LOWER,
+    "testing": API,
     "report": API | {"store", "stats"},
     "job": LOWER | {"plan", "engine", "measure"},
     "execute": LOWER | {"plan", "engine", "measure", "job", "workers"},
