@@ -58,23 +58,17 @@ def find_device(name: str) -> str:
     return name
 
 
-def check_data(
-    plan: Plan, host: Host, data_dir: Path | None, download: bool
-) -> dict[str, int]:
+def check_data(plan: Plan, host: Host, data_dir: Path | None, download: bool) -> None:
     """Load every dataset of the plan once, before anything starts.
 
-    Returns the number of training items of each; raises UserError where one is
-    missing or does not suit the recipe.
+    Raises UserError where one is missing, broken, or does not suit the recipe.
     """
-    items = {}
     for name in plan.suite.datasets:
         data = _checked(host.dataset(name), data_dir, download)
         try:
             Feed(data, plan.suite.recipe, 0, torch.device("cpu"))
         except ValueError as error:
             raise UserError(f"dataset {name!r} with this recipe: {error}") from error
-        items[name] = len(data.train.targets)
-    return items
 
 
 def _checked(dataset: Dataset, data_dir: Path | None, download: bool) -> Data:

@@ -211,7 +211,7 @@ class _Work:
             ),
             "student_epochs": trace.cost["student_epochs"],
             "teacher_forwards": trace.cost["teacher_forwards"],
-            "adapter_parameters": parameters(adapters) if adapters else 0,
+            "adapter_parameters": 0 if adapters is None else parameters(adapters),
         }
         if learner.failure is not None:
             self.fail(run, learner.failure, curves=trace.curves, cost=cost)

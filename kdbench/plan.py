@@ -263,23 +263,6 @@ def _groups(
     return groups + alone
 
 
-def cost(plan: Plan, datasets: Mapping[str, int]) -> dict[str, float]:
-    """What the open runs will cost: student epochs and samples to train on.
-
-    `datasets` maps a dataset's name to its number of training items.
-    """
-    epochs = plan.suite.recipe.epochs
-    open_runs = [run for group in plan.todo for run in group.runs]
-    return {
-        "runs": len(open_runs),
-        "student_epochs": sum(epochs * len(run.students) for run in open_runs),
-        "samples": sum(
-            epochs * len(run.students) * datasets.get(run.dataset, 0)
-            for run in open_runs
-        ),
-    }
-
-
 def results_folder(out: Path, suite: Suite) -> Path:
     """Where the suite's records lie."""
     return out / suite.name
