@@ -180,7 +180,9 @@ def test_a_tap_that_only_another_teacher_lacks_is_no_obstacle(run):
 @pytest.mark.parametrize("pair", ["evals", "ties"])
 def test_a_student_that_fails_after_training_fails_alone(run, helpers, pair):
     _, alone = run("plain", strategies=["kd"], folder="a")
-    failed, records = run("plain", pair, strategies=["kd"], folder="b")
+    failed, records = run(
+        pair, "plain", strategies=["kd"], folder="b"
+    )  # it comes first
     assert failed == 2  # scratch and kd of that pair, each with a record
     for label in ("scratch", "kd"):
         assert records[f"{pair}/{label}/0"].reason
