@@ -26,20 +26,22 @@ if TYPE_CHECKING:
         Strategy,
         SuiteFile,
         Tapped,
-        Task,
         UserError,
         hookimpl,
     )
     from kdbench.records import Recipe, Record, Run
     from kdbench.store import load_results
+    from kdbench.tasks import KINDS, Head, Task, label_loss, label_target
 
 __all__ = [
+    "KINDS",
     "Batch",
     "Context",
     "Data",
     "Dataset",
     "Executor",
     "Finished",
+    "Head",
     "Measure",
     "Model",
     "Outputs",
@@ -55,11 +57,14 @@ __all__ = [
     "Task",
     "UserError",
     "hookimpl",
+    "label_loss",
+    "label_target",
     "load_results",
 ]
 
 _ELSEWHERE = {"Record": "records", "Recipe": "records", "Run": "records"}
-_ELSEWHERE["load_results"] = "store"
+_ELSEWHERE |= {"KINDS": "tasks", "Head": "tasks", "Task": "tasks"}
+_ELSEWHERE |= {"load_results": "store", "label_loss": "tasks", "label_target": "tasks"}
 
 
 def __getattr__(name: str) -> object:

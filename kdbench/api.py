@@ -1,4 +1,6 @@
-"""What a plugin author sees: every public type of kdbench on one page.
+"""What a plugin author sees: batches, the strategy and its contract, errors.
+
+What hooks return besides strategies is in `offers`, and to be had from here too.
 
 torch is imported only for type checking, so that records, tables and reports work
 where torch is not installed.
@@ -10,23 +12,32 @@ import dataclasses
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 import pluggy
 from pydantic import TypeAdapter, ValidationError
 
+from kdbench.offers import Data as Data
+from kdbench.offers import Dataset as Dataset
+from kdbench.offers import Executor as Executor
+from kdbench.offers import Finished as Finished
+from kdbench.offers import Measure as Measure
+from kdbench.offers import Model as Model
+from kdbench.offers import Pair as Pair
+from kdbench.offers import Renderer as Renderer
+from kdbench.offers import Shape as Shape
+from kdbench.offers import Split as Split
+from kdbench.offers import SuiteFile as SuiteFile
 from kdbench.records import Recipe
+from kdbench.tasks import Head, Task
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 hookimpl = pluggy.HookimplMarker("kdbench")
-
-Shape = tuple[int, ...]
 
 
 class UserError(Exception):
@@ -52,7 +63,8 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> User
 class Outputs:
     """One model's answer to one batch.
 
-    `logits` is (B, C). `features` maps each tapped name to its tensor, in forward
+    `logits` is (B, C), or (B, K) numbers of a regression, on the scale of the batch's
+    targets. `features` maps each tapped name to its tensor, in forward
     order: (B, C, H, W) for a stage of a convnet, (B, D) for a dense layer.
     """
 
@@ -64,7 +76,8 @@ class Outputs:
 class Batch:
     """One training step as a strategy sees it. All tensors are on one device.
 
-    `inputs` is (B, ...) normalised float; `targets` is (B,) class indices; `index` is
+    `inputs` is (B, ...) normalised float, or (B, L) token ids; `targets` is (B,) class
+    indices, or as `task` says (numbers standardised by the training set); `index` is
     (B,) positions in the training set; `labelled` is (B,) bool, all true unless the
     strategy sets `label_fraction`. `students` and `teachers` are never empty lists for
     a strategy that asked for them. Teacher tensors carry no gradient and are shared:
@@ -73,6 +86,7 @@ class Batch:
     strategy's own random stream (on the CPU).
     """
 
+    task: Task
     inputs: Tensor
     targets: Tensor
     index: Tensor
@@ -93,6 +107,26 @@ class Batch:
     def teacher(self) -> Outputs:
         """The first teacher."""
         return self.teachers[0]
+
+    def heads(self) -> Iterator[tuple[Head, Batch]]:
+        """Each head of a multi-task as a batch of its own; features are whole."""
+
+        def part(outputs: Outputs, head: int) -> Outputs:
+            views = list(self.task.split(outputs.logits, self.targets))
+            return dataclasses.replace(outputs, logits=views[head].outputs)
+
+        views = self.task.split(self.student.logits, self.targets)
+        for k, view in enumerate(views):
+            yield (
+                view.head,
+                dataclasses.replace(
+                    self,
+                    task=view.head.task,
+                    targets=view.targets,
+                    students=tuple(part(s, k) for s in self.students),
+                    teachers=tuple(part(t, k) for t in self.teachers),
+                ),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +154,8 @@ class Strategy:
     Fields are hyper-parameters: typed, with a default, a unit and a source in the
     comment behind them. Override `loss` (level 1); add `taps` and `adapters` (level 2);
     set `students`, `teachers` or `label_fraction` (level 3); or override `train` and
-    drive your own loop (level 4).
+    drive your own loop (level 4). Override `target` too where students without
+    gradients (a tree, a support vector machine) can learn the same way.
     """
 
     name: str
@@ -128,6 +163,9 @@ class Strategy:
     paper: str = ""
     """Authors, year and arXiv number or venue."""
     tasks: tuple[str, ...] = ("classification",)
+    """Of "classification", "regression" and "multi-task". For the last, a strategy
+    without taps is given one head at a time, and the engine adds up the weighted terms;
+    one with taps is given the whole batch."""
     taps: tuple[str, ...] = ()
     """Features wanted from both sides: "stage2", "stages", "pooled", a module path."""
     students: int = 1
@@ -136,6 +174,10 @@ class Strategy:
     """How many teachers: trained from seeds 0, 1, ... unless the pair names several."""
     label_fraction: float = 1.0
     """Share of the training labels that may be used; the rest is `~batch.labelled`."""
+    needs_probabilities: bool = True
+    """Whether it learns more from its teachers than their arg-max."""
+    learners: tuple[str, ...] = ("gradient",)
+    """Level 4: which students it drives, "gradient" or "fitted"."""
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
         """Why this strategy cannot run on the pair, in one sentence, or None."""
@@ -149,6 +191,14 @@ class Strategy:
         """Named scalar terms; their sum is minimised and each is logged."""
         raise TypeError(f"{type(self).__name__} must override loss() or train()")
 
+    def target(self, batch: Batch) -> Tensor:
+        """What a fitted student learns for each item, from labels and teachers.
+
+        (B, C) probabilities, or (B, K) numbers of a regression; `students` of the batch
+        is empty.
+        """
+        raise TypeError(f"{type(self).__name__} does not override target()")
+
     def train(self, context: Context) -> nn.Module:
         """Level 4: drive the whole training and return the student to deploy."""
         raise TypeError(f"{type(self).__name__} does not override train()")
@@ -157,6 +207,14 @@ class Strategy:
     def drives_itself(cls) -> bool:
         """Whether this is a level 4 strategy."""
         return cls.train is not Strategy.train
+
+    @classmethod
+    def teaches(cls, learner: str) -> bool:
+        """Whether it can train such a student: "gradient" or "fitted"."""
+        if cls.drives_itself():
+            return learner in cls.learners
+        wanted = Strategy.loss if learner == "gradient" else Strategy.target
+        return getattr(cls, wanted.__name__) is not wanted
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:
@@ -221,131 +279,3 @@ class Context(ABC):
     @abstractmethod
     def log(self, term: str, value: Tensor) -> None:
         """Record a term's value for the loss curve of this epoch."""
-
-
-# --- what the hooks return ------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a dataset asks for: `outputs` is the number of classes."""
-
-    kind: Literal["classification"] = "classification"
-    outputs: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Items of a split: `inputs` (N, ...) uint8 or float, `targets` (N,) int64."""
-
-    inputs: Tensor
-    targets: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """A loaded dataset. `mean` and `std` are per channel, on the scale of `inputs`."""
-
-    train: Split
-    test: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A dataset by name. `load(data_dir, download)` raises UserError when missing."""
-
-    name: str
-    summary: str
-    source: str
-    task: Task
-    input_shape: Shape
-    load: Callable[[Path | None, bool], Data]
-    embedded: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A model by name. `build(input_shape, outputs)` returns it freshly initialised.
-
-    `taps` maps names (stem, stage1..N, pooled) to module paths, in forward order; the
-    output of that module is the feature, or its input where the path ends in ":input".
-    """
-
-    name: str
-    summary: str
-    build: Callable[[Shape, int], nn.Module]
-    taps: Mapping[str, str]
-    classifier: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Teacher(s) and student(s) by model name; the first of each leads."""
-
-    name: str
-    teachers: tuple[str, ...]
-    students: tuple[str, ...]
-    summary: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuiteFile:
-    """A suite by name: where its TOML lies."""
-
-    name: str
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What a measure sees: a trained model and its answers on the whole test set.
-
-    `logits` and `teacher_logits` are (N, C), `targets` (N,), on the CPU; the model is
-    in eval mode on `device`. `teacher_logits` is None for the teacher itself and where
-    there is none. `sample` is one normalised test batch of 256 (or all, if fewer).
-    """
-
-    model: nn.Module
-    task: Task
-    device: str
-    sample: Tensor
-    logits: Tensor
-    targets: Tensor
-    teacher_logits: Tensor | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """A number about a finished student, or None where it cannot be had.
-
-    `scope` "run" is computed for every run from its own weights; "model" once for each
-    architecture, on an otherwise idle machine (speed).
-    """
-
-    name: str
-    summary: str
-    unit: str
-    better: Literal["higher", "lower"]
-    scope: Literal["run", "model"] = "run"
-    compute: Callable[[Finished], float | Mapping[str, float] | None]
-    """A mapping gives the number as "", and further ones as "<name>_<key>"."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Executor:
-    """Where groups run: `start(jobs, workers, host, emit, stop)` until all ended."""
-
-    name: str
-    summary: str
-    start: Callable[..., None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Renderer:
-    """A report format: `render(results, folder)` writes files and returns them."""
-
-    name: str
-    summary: str
-    render: Callable[[Any, Path], Sequence[Path]]

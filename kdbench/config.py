@@ -15,22 +15,59 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from kdbench.api import UserError
+from kdbench.api import UserError, unknown
 from kdbench.records import Recipe, Strict
 
 
+class System(Strict):
+    """One part of a suite: what differs from the suite's own keys, key by key."""
+
+    title: str = Field(min_length=1)
+    note: str = ""
+    datasets: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
+    seeds: int | None = Field(default=None, ge=1, le=1000)
+    recipe: Recipe = Recipe()
+
+
 class Suite(Strict):
-    """Datasets x pairs x strategies x seeds, and the recipe they are trained by."""
+    """Datasets x pairs x strategies x seeds, and the recipe they are trained by.
+
+    Or several such grids in one: a table [[systems]] for each.
+    """
 
     name: str
     title: str = ""
-    datasets: tuple[str, ...] = Field(min_length=1)
-    pairs: tuple[str, ...] = Field(min_length=1)
-    strategies: tuple[str, ...] = Field(min_length=1)
+    note: str = ""
+    datasets: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
     seeds: int = Field(default=3, ge=1, le=1000)
     recipe: Recipe = Recipe()
+    systems: tuple[System, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Suite, ...]:
+        """One grid for each system; the suite itself where it has none."""
+        return tuple(map(self._part, self.systems)) or (self,)
+
+    def _part(self, system: System) -> Suite:
+        given = system.model_dump(exclude_defaults=True, exclude={"recipe"})
+        own = self.model_dump(exclude={"systems", "recipe", "note"}) | given
+        changes = system.recipe.model_dump(exclude_unset=True)
+        return Suite(**own, recipe=Recipe(**self.recipe.model_dump() | changes))
+
+    @model_validator(mode="after")
+    def _whole(self) -> Suite:
+        for part in self.systems or (self,):
+            where = f" of system {part.title!r}" if self.systems else ""
+            for key in ("datasets", "pairs", "strategies"):
+                if not getattr(part, key) and not getattr(self, key):
+                    raise ValueError(f"key '{key}'{where} is missing or empty")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -70,7 +107,12 @@ def read_suite(path: Path) -> Suite:
 
 
 def changed(suite: Suite, changes: Mapping[str, Any]) -> Suite:
-    """The suite with command-line choices applied and checked again."""
+    """The suite with command-line choices applied and checked again.
+
+    Of several systems, those with one of the datasets and pairs asked for are kept.
+    """
+    if suite.systems:
+        return _changed_systems(suite, changes)
     values = suite.model_dump()
     recipe = {k: v for k, v in changes.items() if k in Recipe.model_fields}
     values.update({k: v for k, v in changes.items() if k not in recipe})
@@ -79,6 +121,36 @@ def changed(suite: Suite, changes: Mapping[str, Any]) -> Suite:
         return Suite(**values)
     except ValidationError as error:
         raise UserError(_explain(error, "the command line", "")) from None
+
+
+def _changed_systems(suite: Suite, changes: Mapping[str, Any]) -> Suite:
+    kept = []
+    narrowing = {k: set(changes[k]) for k in ("datasets", "pairs") if k in changes}
+    there: dict[str, set[str]] = {k: set() for k in narrowing}
+    for part in suite.parts:
+        left = {k: set(getattr(part, k)) & wanted for k, wanted in narrowing.items()}
+        for key in narrowing:
+            there[key] |= set(getattr(part, key))
+        if all(left.values()):
+            rest = {k: v for k, v in changes.items() if k not in narrowing}
+            named = {k: [n for n in getattr(part, k) if n in left[k]] for k in left}
+            kept.append(changed(part, {**rest, **named}))
+    for key, wanted in narrowing.items():
+        for name in sorted(wanted - there[key]):
+            where = f"the systems of suite {suite.name!r}"
+            raise unknown(key.removesuffix("s"), name, there[key], where)
+    if not kept:
+        raise UserError(
+            f"no system of suite {suite.name!r} has both what -d and what -p name"
+        )
+    return only_systems(suite, kept)
+
+
+def only_systems(suite: Suite, parts: Sequence[Suite]) -> Suite:
+    """A suite of these systems of it."""
+    keys = set(System.model_fields)
+    systems = [System(**part.model_dump(include=keys)) for part in parts]
+    return suite.model_copy(update={"systems": tuple(systems)})
 
 
 def _explain(error: ValidationError, where: str, text: str) -> str:
@@ -91,13 +163,16 @@ def _explain(error: ValidationError, where: str, text: str) -> str:
     line = _line_of(next((k for k in reversed(keys) if not k.isdigit()), ""), text)
     place = f"{where}, line {line}" if line else where
     if problem["type"] == "extra_forbidden":
-        fields = Recipe.model_fields if "recipe" in keys[:-1] else Suite.model_fields
+        kind = System if "systems" in keys[:-1] else Suite
+        fields = Recipe.model_fields if "recipe" in keys[:-1] else kind.model_fields
         near = difflib.get_close_matches(key, fields, n=2, cutoff=0.5)
         options = " or ".join(map(repr, near)) or ", ".join(sorted(fields))
         hint = f"did you mean {options}?" if near else f"known: {options}"
         return f"{place}: unknown key {'.'.join(keys)!r}; {hint}"
     if problem["type"] == "missing":
         return f"{place}: key {'.'.join(keys)!r} is missing"
+    if not keys:
+        return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
     given = problem["input"]
     return f"{place}: {'.'.join(keys)} = {given!r}: {problem['msg']}"
 

@@ -8,19 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.api import Batch, Strategy, hookimpl
+from kdbench.tasks import KINDS, label_loss, label_target
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch(Strategy):
-    """The student alone, by cross-entropy on the labels: the baseline of every gain."""
+    """The student alone, on the labels by the task's loss: every gain's baseline."""
 
     name = "scratch"
     family = "control"
     paper = "the protocol's baseline"
+    tasks = KINDS
     teachers = 0
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        return {"ce": F.cross_entropy(batch.student.logits, batch.targets)}
+        return {"ce": label_loss(batch.task, batch.student.logits, batch.targets)}
+
+    def target(self, batch: Batch) -> Tensor:
+        return label_target(batch.task, batch.targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,10 @@ class LabelSmoothing(Strategy):
                 batch.student.logits, batch.targets, label_smoothing=self.smoothing
             )
         }
+
+    def target(self, batch: Batch) -> Tensor:
+        hard = label_target(batch.task, batch.targets)
+        return (1 - self.smoothing) * hard + self.smoothing / batch.task.outputs
 
 
 @hookimpl

@@ -6,7 +6,6 @@ In this process, in worker processes, later on a cluster: the jobs are the same.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import signal
 import threading
@@ -18,7 +17,9 @@ from types import FrameType
 import torch
 from safetensors.torch import load_file
 
-from kdbench.api import Data, Dataset, Executor, Finished, Model, UserError, hookimpl
+from kdbench.api import Dataset, Executor, Finished, Model, UserError, hookimpl
+from kdbench.config import Suite, only_systems
+from kdbench.data.checks import loaded
 from kdbench.engine import Stopped
 from kdbench.engine.feed import Feed
 from kdbench.engine.teacher import weights_hash
@@ -58,59 +59,37 @@ def find_device(name: str) -> str:
     return name
 
 
-def check_data(plan: Plan, host: Host, data_dir: Path | None, download: bool) -> None:
-    """Load every dataset of the plan once, before anything starts.
+def check_data(
+    suite: Suite, host: Host, data_dir: Path | None, download: bool
+) -> tuple[Suite, list[str]]:
+    """Load every dataset of the suite once, before anything starts.
 
-    Raises UserError where one is missing, broken, or does not suit the recipe.
+    Of several systems those whose data are missing are left out, and said so. Raises
+    UserError where nothing is left, and where data are broken or do not suit the
+    recipe.
     """
-    for name in plan.suite.datasets:
-        data = _checked(host.dataset(name), data_dir, download)
-        try:
-            Feed(data, plan.suite.recipe, 0, torch.device("cpu"))
-        except ValueError as error:
-            raise UserError(f"dataset {name!r} with this recipe: {error}") from error
-
-
-def _checked(dataset: Dataset, data_dir: Path | None, download: bool) -> Data:
-    """The loaded dataset; UserError where it is not what it declares to be."""
-    where = f"dataset {dataset.name!r}"
-    try:
-        data = dataset.load(data_dir, download)
-    except UserError:
-        raise
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        raise UserError(f"{where} could not be loaded: {what}") from error
-    classes = dataset.task.outputs
-    for part, split in (("train", data.train), ("test", data.test)):
-        inputs, targets = split.inputs, split.targets
-        if len(inputs) != len(targets) or not len(targets):
-            raise UserError(
-                f"{where}, {part}: {len(inputs)} inputs and {len(targets)} targets"
-            )
-        if tuple(inputs.shape[1:]) != dataset.input_shape:
-            raise UserError(
-                f"{where}, {part}: inputs are {tuple(inputs.shape[1:])} and not "
-                f"{dataset.input_shape} as declared"
-            )
-        if targets.dtype != torch.int64 or targets.dim() != 1:
-            raise UserError(
-                f"{where}, {part}: targets must be (N,) int64, not {targets.dtype}"
-            )
-        wrong = ((targets < 0) | (targets >= classes)).nonzero().flatten()
-        if len(wrong):
-            row = int(wrong[0])
-            raise UserError(
-                f"{where}, {part}: label {int(targets[row])} in row {row} is not in "
-                f"0..{classes - 1} ({len(wrong)} such rows)"
-            )
-        if inputs.is_floating_point() and not inputs.isfinite().all():
-            raise UserError(f"{where}, {part}: inputs hold NaN or infinity")
-    if not all(math.isfinite(m) for m in data.mean) or min(data.std) <= 0:
-        raise UserError(
-            f"{where}: mean {data.mean} and std {data.std} do not normalise"
-        )
-    return data
+    kept, missing, notes = [], {}, []
+    for part in suite.parts:
+        for name in part.datasets:
+            dataset = host.dataset(name)
+            try:
+                data = loaded(dataset, data_dir, download)
+            except UserError as error:
+                missing[part.title] = str(error)
+                break
+            notes += [f"{name}: {note}" for note in data.notes]
+            try:
+                Feed(data, dataset.task, part.recipe, 0, torch.device("cpu"))
+            except ValueError as error:
+                raise UserError(f"dataset {name!r} with this recipe: {error}") from None
+        else:
+            kept.append(part)
+    if not kept:
+        raise UserError("\n".join(dict.fromkeys(missing.values())))
+    left_out = [f"left out: {title}: {why}" for title, why in missing.items()]
+    if missing:
+        suite = only_systems(suite, kept)
+    return suite, list(dict.fromkeys(notes)) + left_out
 
 
 def make_jobs(
@@ -170,8 +149,7 @@ def _parts(job: Job) -> list[Job]:
 
 def _macs(spec: Model, dataset: Dataset) -> float:
     with torch.device("meta"):
-        module = spec.build(dataset.input_shape, dataset.task.outputs).eval()
-        return macs(module, torch.zeros(1, *dataset.input_shape))
+        return macs(dataset.build(spec).eval(), dataset.example(1)) or 0.0
 
 
 def usable(folder: Path, records: Iterable[Record], host: Host) -> dict[str, Record]:
@@ -191,7 +169,7 @@ def _weights_intact(folder: Path, record: Record, host: Host) -> bool:
     with suppress(Exception):  # damaged in any way: the teacher is trained again
         dataset = host.dataset(run.dataset)
         spec = host.model(run.students[0])
-        module = spec.build(dataset.input_shape, dataset.task.outputs)
+        module = dataset.build(spec)
         module.load_state_dict(load_file(weights_path(folder, run.id)))
         return weights_hash(module) == record.weights_sha256
     return False
@@ -213,6 +191,8 @@ def measure_speed(
     problems = []
     for dataset_name, name in sorted(models):
         dataset, spec = host.dataset(dataset_name), host.model(name)
+        if spec.learner == "fitted":
+            continue  # timed as trained, in its run
         try:
             threads = 1 if _macs(spec, dataset) < TINY_MACS else os.cpu_count() or 1
             here = environment(device, threads)
@@ -238,9 +218,10 @@ def _speed(
     spec: Model, dataset: Dataset, host: Host, device: str
 ) -> dict[str, float | None]:
     """Size and speed of one model, freshly initialised."""
-    module = spec.build(dataset.input_shape, dataset.task.outputs)
-    module.to(device).eval()
-    sample = torch.zeros(SPEED_SAMPLE, *dataset.input_shape, device=device)
+    module = dataset.build(spec).to(device).eval()
+    if spec.deploy is not None:
+        module = spec.deploy(module)
+    sample = dataset.example(SPEED_SAMPLE).to(device)
     finished = Finished(
         model=module,
         task=dataset.task,

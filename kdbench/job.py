@@ -36,8 +36,8 @@ from kdbench.store import read_record, write_record
 SPEED_SAMPLE = 256
 
 Emit = Callable[[tuple[Any, ...]], None]
-"""Events: ("started", run), ("epoch", run, epoch, top1), ("record", record),
-("note", text)."""
+"""Events: ("started", run), ("epoch", run, epoch, headline, value),
+("record", record), ("note", text)."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class _Work:
         first = self.job.group.runs[0]
         self.dataset = self.host.dataset(first.dataset)
         data = _load(self.dataset.load, self.job.data_dir)
-        self.feed = Feed(data, first.recipe, first.seed, self.device)
-        self.shape, self.task = self.dataset.input_shape, self.dataset.task
+        self.task = self.dataset.task
+        self.feed = Feed(data, self.task, first.recipe, first.seed, self.device)
         self.teachers = [self._teacher(run) for run in self.job.group.teachers]
         self.teacher_logits = (
             predict(self.teachers[0][1], self.feed) if self.teachers else None
@@ -105,7 +105,7 @@ class _Work:
 
     def _teacher(self, run: Run) -> tuple[Model, nn.Module]:
         spec = self.host.model(run.students[0])
-        [module] = build_students(run, [spec], self.shape, self.task.outputs)
+        [module] = build_students(run, [spec], self.dataset)
         name = f"its teacher {spec.name} #{run.seed}"
         record = read_record(self.job.folder / f"{run.id}.json")
         if not isinstance(record, Record) or record.status != "finished":
@@ -166,28 +166,27 @@ class _Work:
             self.teachers,
             [ids.index(i) for i in run.teacher_runs[: strategy.teachers]],
             self.feed,
-            self.shape,
-            self.task.outputs,
+            self.dataset,
         )
 
     def solo(self, stop: Callable[[], bool]) -> None:
         self.prepare()
         [run] = self.job.group.runs
+        name = "scratch" if run.is_teacher else run.strategy
         learner = Solo(
             run,
-            self.host.strategy(run.strategy).configured(run.params),
+            self.host.strategy(name).configured(run.params),
             [self.host.model(name) for name in run.students],
             [module for _, module in self.teachers],
             self.feed,
-            self.shape,
-            self.task,
+            self.dataset,
         )
         self.emit(("started", run))
         learner.drive(self.saver, stop, self._tell)
         self.finish(learner)
 
-    def _tell(self, learner: Learner | Solo, epoch: int, top1: float) -> None:
-        self.emit(("epoch", learner.run, epoch, top1))
+    def _tell(self, learner: Learner | Solo, epoch: int, value: float) -> None:
+        self.emit(("epoch", learner.run, epoch, self.task.headline, value))
 
     def _finish_guarded(self, learner: Learner) -> None:
         """A student that cannot be measured or kept fails alone."""
@@ -216,19 +215,27 @@ class _Work:
         if learner.failure is not None:
             self.fail(run, learner.failure, curves=trace.curves, cost=cost)
             return
+        spec = self.host.model(run.students[0])
         student = learner.student.eval()
+        if spec.deploy is not None:
+            student = spec.deploy(student).eval()
         logits = predict(student, self.feed)
         finished = Finished(
             model=student,
             task=self.task,
             device=self.job.device,
-            sample=self.feed.sample(SPEED_SAMPLE),
+            sample=self.dataset.example(SPEED_SAMPLE).to(self.device)
+            if self.dataset.vocabulary
+            else self.feed.sample(SPEED_SAMPLE),
             logits=logits,
             targets=self.feed.test_targets,
             teacher_logits=self.teacher_logits,
         )
         measures = [offer.thing for offer in self.host.all("measures")]
         values, problems = measure_all(measures, "run", finished)
+        if not self._is_standard(spec, values):
+            speed, more = measure_all(measures, "model", finished)
+            values, problems = values | speed, problems + more
         for problem in problems:
             self.emit(("note", f"{run.label}: {problem}"))
         _write_atomically(weights_path(self.job.folder, run.id), serialised(student))
@@ -239,9 +246,24 @@ class _Work:
             cost=cost,
             measures=values,
             test_items=len(logits),
-            correct=bitmask(correct(logits, self.feed.test_targets)),
+            correct=None
+            if self.task.columns
+            else bitmask(correct(logits, self.feed.test_targets)),
             weights_sha256=weights_hash(student),
         )
+
+    def _is_standard(self, spec: Model, values: dict[str, float | None]) -> bool:
+        """Whether the student is what its model builds, timed later on its own.
+
+        A fitted one depends on what it learned, and a level 4 strategy may return
+        another network: they are timed here, while other runs may be training.
+        """
+        if spec.learner == "fitted":
+            return False
+        fresh = self.dataset.build(spec).eval()
+        if spec.deploy is not None:
+            fresh = spec.deploy(fresh)
+        return parameters(fresh) == values["parameters"]
 
     def fail(self, run: Run, reason: str, **known: Any) -> None:
         self._record(run, status="failed", reason=reason, **known)
@@ -263,6 +285,7 @@ def make_record(
     return Record(
         id=run.id,
         run=run,
+        headline=host.dataset(run.dataset).task.headline,
         family="teacher" if run.is_teacher else offer.thing.family,
         plugin={
             "name": offer.plugin.name,

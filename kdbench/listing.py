@@ -73,7 +73,8 @@ def _facts(thing: Any) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ("x" if isinstance(value[0], int) else ", ").join(map(str, value))
+        numbers = value and isinstance(value[0], int)
+        return ("x" if numbers else ", ").join(map(str, value)) or "-"
     return str(value)
 
 
@@ -159,7 +160,9 @@ def show_plan(host: Host, suite: Suite, out: Path) -> None:
     console.print(
         f"suite {suite.name}: {suite.title or '-'}", markup=False, highlight=False
     )
-    console.print(suite.recipe.sentence(), highlight=False)
+    for part in suite.parts:
+        words = f"{part.title}: " if suite.systems else ""
+        console.print(f"{words}{part.recipe.sentence()}", highlight=False, markup=False)
     if rows:
         _table(["open group", "runs", "trained side by side"], rows)
     for text in dict.fromkeys(

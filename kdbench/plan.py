@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdbench.api import Dataset, Pair, Strategy, Tapped, UserError
+from kdbench.api import Dataset, Model, Pair, Strategy, Tapped, UserError
 from kdbench.config import Selection, Suite, label_of, parse_selection, with_controls
 from kdbench.models.taps import probe
 from kdbench.plugins import Host, code_of
@@ -65,25 +65,26 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
     """
     where = f"suite {suite.name!r}"
     added = [c for c in CONTROLS if c in host.names("strategies")]
-    texts = with_controls(suite.strategies, added)
     notes = [
         f"{name!r} is missing from the tables: no plugin that works offers it"
         for name in CONTROLS
         if name not in added
     ]
-    notes += [
-        f"added {name!r}: every table holds it (protocol rule 2)"
-        for name in texts[: len(texts) - len(suite.strategies)]
-    ]
-    strategies = _strategies(texts, host, where)
     layout = _Layout(host, suite)
-    for dataset_name in suite.datasets:
-        dataset = host.dataset(dataset_name, where)
-        for pair_name in suite.pairs:
-            pair = host.pair(pair_name, where)
-            for strategy, label in strategies:
-                layout.add(dataset, pair, strategy, label)
-    return layout.plan(finished, notes)
+    for part in suite.parts:
+        texts = with_controls(part.strategies, added)
+        notes += [
+            f"added {name!r}: every table holds it (protocol rule 2)"
+            for name in texts[: len(texts) - len(part.strategies)]
+        ]
+        strategies = _strategies(texts, host, where)
+        for dataset_name in part.datasets:
+            dataset = host.dataset(dataset_name, where)
+            for pair_name in part.pairs:
+                pair = host.pair(pair_name, where)
+                for strategy, label in strategies:
+                    layout.add(part, dataset, pair, strategy, label)
+    return layout.plan(finished, list(dict.fromkeys(notes)))
 
 
 def _strategies(
@@ -115,20 +116,23 @@ class _Layout:
     skipped: dict[str, tuple[Run, str]] = field(default_factory=dict)
     probes: dict[tuple[object, ...], Tapped | UserError] = field(default_factory=dict)
 
-    def add(self, dataset: Dataset, pair: Pair, strategy: Strategy, label: str) -> None:
+    def add(
+        self, part: Suite, dataset: Dataset, pair: Pair, strategy: Strategy, label: str
+    ) -> None:
         wanted = [
             pair.teachers[k % len(pair.teachers)] for k in range(strategy.teachers)
         ]
         members = [
-            self._teacher(dataset, name, wanted[:k].count(name))
+            self._teacher(part, dataset, name, wanted[:k].count(name))
             for k, name in enumerate(wanted)
         ]
         # the first teacher measures fidelity, also of a strategy that learns from none
-        reference = members or [self._teacher(dataset, pair.teachers[0], 0)]
+        reference = members or [self._teacher(part, dataset, pair.teachers[0], 0)]
+        system = part.title if self.suite.systems else ""
         students = tuple(
             pair.students[k % len(pair.students)] for k in range(strategy.students)
         )
-        for seed in range(self.suite.seeds):
+        for seed in range(part.seeds):
             run = Run(
                 dataset=dataset.name,
                 pair=pair.name,
@@ -138,18 +142,20 @@ class _Layout:
                 label=label,
                 params=dataclasses.asdict(strategy),  # type: ignore[call-overload]
                 seed=seed,
-                recipe=self.suite.recipe,
+                recipe=part.recipe,
                 teacher_runs=tuple(run.id for run in reference),
                 code=self._code(type(strategy), dataset, *students, *wanted),
+                system=system,
+                note=part.note,
             )
             reason = self._reason(dataset, pair, strategy)
             if reason is None:
-                self.runs[run.id] = (run, strategy)
+                self.runs.setdefault(run.id, (run, strategy))
                 self.teachers.update({t.id: t for t in reference})
             else:
                 self.skipped[run.id] = (run, reason)
 
-    def _teacher(self, dataset: Dataset, model: str, seed: int) -> Run:
+    def _teacher(self, part: Suite, dataset: Dataset, model: str, seed: int) -> Run:
         """The run that trains this teacher: one checkpoint for all student seeds."""
         scratch = self.host.strategy("scratch")
         return Run(
@@ -161,7 +167,7 @@ class _Layout:
             label="teacher",
             params={},
             seed=seed,
-            recipe=self.suite.recipe,
+            recipe=part.recipe,
             teacher_runs=(),
             code=self._code(scratch, dataset, model),
         )
@@ -180,7 +186,14 @@ class _Layout:
     def _reason(self, dataset: Dataset, pair: Pair, strategy: Strategy) -> str | None:
         """Why the strategy cannot run here, or None."""
         if dataset.task.kind not in strategy.tasks:
-            return f"{strategy.name} does not know the task {dataset.task.kind!r}"
+            return (
+                f"{strategy.name} is defined for {' and '.join(strategy.tasks)}, and "
+                f"{dataset.name} is a {dataset.task.kind} dataset"
+            )
+        leading = [self.host.model(m) for m in (pair.students[0], pair.teachers[0])]
+        unfit = _unfit(strategy, leading[0], leading[1], dataset)
+        if unfit:
+            return unfit
         names = [pair.students[0], pair.teachers[0], *pair.students[1:]]
         names += pair.teachers[1 : strategy.teachers]
         sides = [self._probe(dataset, name, strategy.taps) for name in names]
@@ -207,27 +220,33 @@ class _Layout:
         self, dataset: Dataset, name: str, taps: tuple[str, ...]
     ) -> Tapped | UserError:
         spec = self.host.model(name)
-        shape, outputs = dataset.input_shape, dataset.task.outputs
         try:
-            probe(spec, (), shape, outputs)
+            probe(spec, (), dataset)
         except Exception as error:
             raise UserError(
-                f"model {name!r} cannot take {dataset.name!r}, inputs {shape}: {error}"
+                f"model {name!r} cannot take {dataset.name!r}, inputs "
+                f"{dataset.input_shape}: {error}"
             ) from error
         try:
-            return probe(spec, taps, shape, outputs)
+            return probe(spec, taps, dataset)
         except UserError as error:
             return error
 
     def plan(self, finished: Mapping[str, Record], notes: Sequence[str]) -> Plan:
         runs = [run for run, _ in self.runs.values()]
         open_runs = [run for run in runs if run.id not in finished]
+        fitted = {m.thing.name for m in self.host.all("models") if _is_fitted(m.thing)}
         todo = [
-            Group(id=run.id, runs=(run,))
+            Group(id=run.id, runs=(run,), solo=run.students[0] in fitted)
             for run in self.teachers.values()
             if run.id not in finished
         ]
-        todo += _groups(open_runs, self.teachers, self.runs)
+        solo = {
+            i
+            for i, (run, strategy) in self.runs.items()
+            if strategy.drives_itself() or run.students[0] in fitted
+        }
+        todo += _groups(open_runs, self.teachers, solo)
         done = [run for run in runs if run.id in finished]
         done += [run for i, run in self.teachers.items() if i in finished]
         return Plan(
@@ -239,16 +258,43 @@ class _Layout:
         )
 
 
+def _is_fitted(model: Model) -> bool:
+    return model.learner == "fitted"
+
+
+def _unfit(
+    strategy: Strategy, student: Model, teacher: Model, dataset: Dataset
+) -> str | None:
+    """Why the strategy has no way to train this kind of student, or None."""
+    if not strategy.teaches(student.learner):
+        if _is_fitted(student):
+            return (
+                f"{student.name} is fitted without gradients, and {strategy.name} "
+                "gives no target to fit"
+            )
+        return f"{strategy.name} fits students, and {student.name} learns by gradients"
+    if _is_fitted(student) and dataset.task.heads:
+        return f"{student.name} has one head, and {dataset.name} asks for several"
+    if strategy.teachers and strategy.needs_probabilities and not teacher.probabilities:
+        return (
+            f"{teacher.name} gives no probabilities (no predict_proba), from which "
+            f"{strategy.name} learns; hard_pseudo_label needs only its labels"
+        )
+    if teacher.deploy is not None:
+        return f"{teacher.name} is deployed as another network, and cannot teach as one"
+    if student.from_teacher is not None and strategy.students > 1:
+        return f"{student.name} is made from the teacher: all students would be one"
+    return None
+
+
 def _groups(
-    runs: Sequence[Run],
-    teachers: Mapping[str, Run],
-    strategies: Mapping[str, tuple[Run, Strategy]],
+    runs: Sequence[Run], teachers: Mapping[str, Run], solo: Set[str]
 ) -> list[Group]:
-    """Side by side what shares its batches and its first teacher."""
+    """Side by side what shares its batches and its first teacher; `solo` ids alone."""
     together: dict[str, list[Run]] = {}
     alone: list[Group] = []
     for run in runs:
-        if strategies[run.id][1].drives_itself():
+        if run.id in solo:
             needs = tuple(teachers[i] for i in run.teacher_runs)
             alone.append(Group(id=run.id, runs=(run,), teachers=needs, solo=True))
         else:

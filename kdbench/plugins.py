@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -25,6 +26,7 @@ from kdbench import __version__, hookspecs
 from kdbench.admission import KINDS, SINGULAR, Refused, check_hook_names, checked
 from kdbench.api import Dataset, Model, Pair, Strategy, UserError, unknown
 from kdbench.provenance import source_hash
+from kdbench.records import digest
 
 BUILTIN = (
     "kdbench.controls",
@@ -236,14 +238,23 @@ class Host:
 
 
 def code_of(thing: object) -> str:
-    """Source hash of what defines a strategy, model or dataset."""
+    """Source hash of what defines a strategy, model or dataset.
+
+    A model made out of others, given to its builder, has their sources in it too.
+    """
     if isinstance(thing, Model):
         thing = thing.build
     elif isinstance(thing, Dataset):
         thing = thing.load
-    while hasattr(thing, "func"):  # functools.partial
+    made_of = []
+    while hasattr(thing, "func"):  # functools.partial, or what is built like it
+        given = (*getattr(thing, "args", ()), *getattr(thing, "keywords", {}).values())
+        made_of += [code_of(model) for model in given if isinstance(model, Model)]
+        if not isinstance(thing, partial):
+            made_of.append(source_hash(type(thing).__module__))
         thing = thing.func
-    return source_hash(thing.__module__)
+    own = source_hash(thing.__module__)
+    return digest([own, *made_of]) if made_of else own
 
 
 def _limit(only: Iterable[str] | None) -> set[str] | None:

@@ -18,11 +18,19 @@ from rich.table import Table
 from rich.text import Text
 
 from kdbench.job import Job
-from kdbench.records import Record, Run
+from kdbench.records import Headline, Record, Run
 
 PLAIN_EVERY_S = 10.0
 TELLING_SHARE = 0.03
 """Share of the work after which the time left can be told from the time gone."""
+
+
+Cell = tuple[str, str, str]
+"""Dataset, pair and label."""
+
+
+def _cell(run: Run) -> Cell:
+    return run.dataset, run.pair, run.label
 
 
 def clock(seconds: float) -> str:
@@ -48,7 +56,8 @@ class Progress:
         self._at: dict[str, int] = {}
         self._running: dict[str, set[str]] = defaultdict(set)
         self._first: dict[str, int] = {}
-        self._top1: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+        self._seen: dict[Cell, dict[int, float]] = defaultdict(dict)
+        self._headlines: dict[str, Headline] = {}
         self._failed = 0
         self._started = monotonic()
         self._spoke = self._started
@@ -81,11 +90,12 @@ class Progress:
         elif kind == "note":
             self.note(rest[0])
 
-    def _epoch(self, run: Run, epoch: int, top1: float) -> None:
+    def _epoch(self, run: Run, epoch: int, headline: Headline, value: float) -> None:
         self._first.setdefault(run.id, epoch - 1)
         self._at[run.id] = epoch
         if not run.is_teacher:
-            self._top1[(run.pair, run.label)][run.seed] = top1
+            self._seen[_cell(run)][run.seed] = value
+        self._headlines[run.dataset] = headline
         group = self._group[run.id].id
         if not self._live and self._is_last(run, group, epoch):
             last = epoch == run.recipe.epochs
@@ -121,15 +131,23 @@ class Progress:
         )
 
     def _best_of(self, group: str) -> str:
-        """The group's accuracies so far, best first."""
+        """The group's headline values so far, best first."""
         found = []
         for run_id, job in self._group.items():
             run = next(r for r in job.group.runs if r.id == run_id)
-            top1 = self._top1.get((run.pair, run.label), {}).get(run.seed)
-            if job.id == group and top1 is not None:
-                found.append((top1, run.label))
-        parts = [f"{label} {top1:.1f}" for top1, label in sorted(found)[::-1][:3]]
-        return f" ({', '.join(parts)})" if parts else ""
+            value = self._seen.get(_cell(run), {}).get(run.seed)
+            if job.id == group and value is not None:
+                found.append((value, run.label))
+        if not found:
+            return ""
+        return f" ({', '.join(self._ranked(run.dataset, found)[:3])})"
+
+    def _ranked(self, dataset: str, found: list[tuple[float, str]]) -> list[str]:
+        """Labels with their values, the best first."""
+        headline = self._headlines[dataset]
+        found = sorted(found, reverse=headline.better == "higher")
+        digits = ".1f" if headline.unit == "%" else ".3g"
+        return [f"{label} {value:{digits}}" for value, label in found]
 
     def _left(self) -> str:
         resumed = self._worked(self._first)
@@ -163,13 +181,15 @@ class Progress:
         return Group(bars, self._accuracies())
 
     def _accuracies(self) -> RenderableType:
-        """Top-1 so far, mean over the seeds that have begun; one line for each pair."""
-        pairs: dict[str, list[tuple[float, str]]] = defaultdict(list)
-        for (pair, label), seeds in self._top1.items():
-            pairs[pair].append((sum(seeds.values()) / len(seeds), label))
+        """Values so far, mean over the seeds that have begun; a line for each pair."""
+        pairs: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
+        for (dataset, pair, label), seeds in self._seen.items():
+            mean = sum(seeds.values()) / len(seeds)
+            pairs[dataset, pair].append((mean, label))
+        several = len({dataset for dataset, _ in pairs}) > 1
         lines = []
-        for pair, found in pairs.items():
-            ranked = sorted(found, reverse=True)
-            parts = "  ".join(f"{label} {top1:.1f}" for top1, label in ranked)
-            lines.append(Text(f"{pair}: {parts}", style="dim"))
+        for (dataset, pair), found in pairs.items():
+            name = f"{dataset} {pair}" if several else pair
+            parts = "  ".join(self._ranked(dataset, found))
+            lines.append(Text(f"{name}: {parts}", style="dim"))
         return Group(*lines)

@@ -26,6 +26,25 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Headline(Strict):
+    """The measure that a table is ranked by, in words and direction.
+
+    A gain is counted so that positive is better, in `gain_unit`.
+    """
+
+    name: str
+    title: str
+    unit: str
+    gain_unit: str
+    better: Literal["higher", "lower"]
+
+
+TOP1 = Headline(
+    name="top1", title="Top-1", unit="%", gain_unit="points", better="higher"
+)
+RMSE = Headline(name="rmse", title="RMSE", unit="", gain_unit="", better="lower")
+
+
 class Recipe(Strict):
     """How everything in a group is trained. Defaults: the field's CIFAR-100 recipe."""
 
@@ -81,6 +100,7 @@ class Run(Strict):
 
     `teacher_runs` are the ids of the runs that trained its teachers (empty for a
     teacher itself); `code` maps strategy, models and dataset to their source hashes.
+    `label`, `system` and `note` are the suite's words, not part of its identity.
     """
 
     dataset: str
@@ -96,11 +116,14 @@ class Run(Strict):
     code: dict[str, str]
     protocol: str = PROTOCOL
     engine: int = ENGINE
+    system: str = ""
+    note: str = ""
 
     @property
     def id(self) -> str:
-        """Content hash; the label is only words."""
-        return digest(self.model_dump(mode="json", exclude={"label"}))
+        """Content hash; label, system and note are only words."""
+        words = {"label", "system", "note"}
+        return digest(self.model_dump(mode="json", exclude=words))
 
     @property
     def is_teacher(self) -> bool:
@@ -116,15 +139,17 @@ class Run(Strict):
 class Record(Strict):
     """What a run leaves: one JSON file.
 
-    `curves` holds one value per epoch: "top1" (percent, test set), "lr" and every loss
-    term ("loss/ce"); null where a value was not finite. `measures` are those of the
-    last epoch. `cost` is in seconds unless its name says otherwise. `correct` is the
-    base64 of one bit per test item, in order, packed as numpy.packbits does.
+    `curves` holds one value per epoch: the headline's ("top1", "rmse") on the test set,
+    "lr" and every loss term ("loss/ce"); null where a value was not finite. `measures`
+    are those of the last epoch. `cost` is in seconds unless its name says otherwise.
+    `correct` is the base64 of one bit per test item, in order, packed as numpy.packbits
+    does; null where items are not right or wrong.
     """
 
     format: Literal[1] = 1
     id: str
     run: Run
+    headline: Headline = TOP1
     status: Literal["finished", "failed", "skipped"]
     reason: str | None = None
     family: str

@@ -86,8 +86,12 @@ class Session:
         for kind in ("measures", "renderers"):  # every run needs them all
             self.host.all(kind)
         finished = usable(self.folder, known_records(self.folder), self.host)
-        plan = make_plan(self.suite, self.host, finished)
-        check_data(plan, self.host, options.data_dir, options.download)
+        make_plan(self.suite, self.host, finished)  # every name is right
+        suite, notes = check_data(
+            self.suite, self.host, options.data_dir, options.download
+        )
+        plan = make_plan(suite, self.host, finished)
+        plan = replace(plan, notes=(*plan.notes, *notes))
         _make_writable(self.folder)
         with _only_one(self.folder):
             self._announce(plan)
@@ -135,9 +139,12 @@ class Session:
         if kind == "started":
             problems = self.host.emit("kdbench_run_started", run=rest[0])
         elif kind == "epoch":
-            run, epoch, top1 = rest
+            run, epoch, headline, value = rest
             problems = self.host.emit(
-                "kdbench_epoch_finished", run=run, epoch=epoch, values={"top1": top1}
+                "kdbench_epoch_finished",
+                run=run,
+                epoch=epoch,
+                values={headline.name: value},
             )
         elif kind == "record":
             problems = self.host.emit("kdbench_run_finished", record=rest[0])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.api import Batch, Outputs, Strategy
+from kdbench.tasks import Task
 
 
 @dataclass
@@ -45,8 +46,13 @@ class Given:
         epoch: float = 100.0,
         dtype: torch.dtype = torch.float32,
         scale: float = 1.0,
+        task: Task | None = None,
+        inputs: Tensor | None = None,
     ) -> Batch:
-        """A batch of these shapes; maps are channels_last, as the engine may give."""
+        """A batch of these shapes; maps are channels_last, as the engine may give.
+
+        A regression `task` has standard normal targets; `inputs` default to zeros.
+        """
 
         def leaf(*shape: int) -> Tensor:
             x = self.normal(*shape, scale=scale).detach().to(dtype)
@@ -56,16 +62,23 @@ class Given:
 
         def outputs(shapes: Mapping[str, Sequence[int]] | None) -> Outputs:
             features = {k: leaf(items, *s) for k, s in (shapes or {}).items()}
-            return Outputs(leaf(items, classes), features)
+            width = task.outputs if task else classes
+            return Outputs(leaf(items, width), features)
 
         student_side = tuple(outputs(student_shapes) for _ in range(students))
         teacher_side = tuple(outputs(teacher_shapes) for _ in range(teachers))
         self.students = [t for o in student_side for t in leaves(o)]
         self.teachers = [t for o in teacher_side for t in leaves(o)]
         everything = torch.ones(items, dtype=torch.bool)
+        task = task or Task(outputs=classes)
+        if task.columns:
+            targets = self.normal(items, task.columns).detach().float()
+        else:
+            targets = self.classes(items, task.outputs)
         return Batch(
-            inputs=torch.zeros(items, 1),
-            targets=self.classes(items, classes),
+            task=task,
+            inputs=torch.zeros(items, 1) if inputs is None else inputs,
+            targets=targets,
             index=torch.arange(items),
             labelled=everything if labelled is None else labelled,
             students=student_side,

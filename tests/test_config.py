@@ -108,3 +108,69 @@ def test_controls_are_added_once_and_first():
         "at",
         "kd[temperature=2]",
     ]
+
+
+SYSTEMS = """
+strategies = ["kd"]
+seeds = 2
+[recipe]
+epochs = 3
+lr = 0.5
+[[systems]]
+title = "one"
+datasets = ["digits"]
+pairs = ["digits-mlp", "digits-conv"]
+[[systems]]
+title = "two"
+note = "by the way"
+datasets = ["diabetes"]
+pairs = ["split-mlp"]
+strategies = ["dml"]
+seeds = 5
+recipe = { epochs = 7 }
+"""
+
+
+def test_a_system_states_only_what_differs(tmp_path):
+    one, two = read_suite(_written(tmp_path, SYSTEMS)).parts
+    assert (one.title, one.strategies, one.seeds) == ("one", ("kd",), 2)
+    assert (one.recipe.epochs, one.recipe.lr) == (3, 0.5)
+    assert (two.title, two.note, two.strategies) == ("two", "by the way", ("dml",))
+    assert (two.seeds, two.recipe.epochs, two.recipe.lr) == (5, 7, 0.5)
+
+
+def test_choices_hold_for_every_system_and_names_select_them(tmp_path):
+    suite = read_suite(_written(tmp_path, SYSTEMS))
+    one, two = changed(suite, {"epochs": 1, "strategies": ["dkd"]}).parts
+    assert (one.recipe.epochs, two.recipe.epochs) == (1, 1)
+    assert (one.strategies, two.strategies) == (("dkd",), ("dkd",))
+    assert (one.recipe.lr, one.seeds, two.seeds) == (0.5, 2, 5)
+    [only] = changed(suite, {"pairs": ["digits-conv"]}).parts
+    assert (only.title, only.pairs) == ("one", ("digits-conv",))
+    [only] = changed(suite, {"datasets": ["diabetes"], "seeds": 1}).parts
+    assert (only.title, only.note, only.seeds) == ("two", "by the way", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (SYSTEMS.replace("epochs = 7", "epoch = 7"), "did you mean 'epochs'"),
+        (SYSTEMS.replace('note = "', 'notes = "'), r"line 13.*did you mean 'note'"),
+        (SYSTEMS.replace('title = "two"\n', ""), "'systems.1.title' is missing"),
+        (
+            SYSTEMS.replace('pairs = ["split-mlp"]\n', ""),
+            "mine.toml: key 'pairs' of system 'two' is missing",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_system_is_named(tmp_path, text, says):
+    with pytest.raises(UserError, match=says):
+        read_suite(_written(tmp_path, text))
+
+
+def test_a_name_that_no_system_has_is_refused(tmp_path):
+    suite = read_suite(_written(tmp_path, SYSTEMS))
+    with pytest.raises(UserError, match=r"unknown pair 'digit-mlp'.*'digits-mlp'"):
+        changed(suite, {"pairs": ["digit-mlp"]})
+    with pytest.raises(UserError, match="has both"):
+        changed(suite, {"pairs": ["digits-mlp"], "datasets": ["diabetes"]})

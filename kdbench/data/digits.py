@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from kdbench.api import Data, Dataset, Split, Task
+from kdbench.api import Data, Dataset, Split
+from kdbench.tasks import Head, Task
 
 TEST_ITEMS = 450
 
@@ -41,6 +42,20 @@ def load(data_dir: Path | None, download: bool) -> Data:  # noqa: ARG001 - embed
     )
 
 
+def load_with_ink(data_dir: Path | None, download: bool) -> Data:
+    """The same images; targets (N, 2): the digit, and the mean of its pixels."""
+    data = load(data_dir, download)
+
+    def both(split: Split) -> Split:
+        ink = split.inputs.float().mean((1, 2, 3))
+        targets = torch.stack([split.targets.float(), ink], 1)
+        return Split(inputs=split.inputs, targets=targets)
+
+    return Data(
+        train=both(data.train), test=both(data.test), mean=data.mean, std=data.std
+    )
+
+
 DIGITS = Dataset(
     name="digits",
     summary="1,797 real scanned digits, 8x8 grey; embedded, nothing to download",
@@ -48,5 +63,18 @@ DIGITS = Dataset(
     task=Task(outputs=10),
     input_shape=(1, 8, 8),
     load=load,
+    embedded=True,
+)
+
+DIGITS_AND_INK = Dataset(
+    name="digits_and_ink",
+    summary="the same digits with two heads: which digit, and how much ink",
+    source=DIGITS.source,
+    task=Task.several(
+        Head(name="digit", task=Task(outputs=10)),
+        Head(name="ink", task=Task(kind="regression", outputs=1, unit="grey levels")),
+    ),
+    input_shape=(1, 8, 8),
+    load=load_with_ink,
     embedded=True,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdbench.api import Data, Dataset, Split, Task, UserError
+from kdbench.api import Data, Dataset, Split, UserError
+from kdbench.tasks import Task
 from kdbench.vision import torchvision
 
 MEAN, STD = 0.1307, 0.3081

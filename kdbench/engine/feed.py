@@ -16,13 +16,14 @@ from torch import Tensor
 from kdbench.api import Data
 from kdbench.engine.streams import generator
 from kdbench.records import Recipe
+from kdbench.tasks import Task
 
 EVAL_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One batch on the device: (B, ...) normalised inputs, (B,) targets and index."""
+    """One batch on the device: (B, ...) normalised inputs, targets and (B,) index."""
 
     inputs: Tensor
     targets: Tensor
@@ -39,9 +40,15 @@ class Step:
 
 
 class Feed:
-    """Batches of the training set, and the whole test set, for one seed."""
+    """Batches of the training set, and the whole test set, for one seed.
 
-    def __init__(self, data: Data, recipe: Recipe, seed: int, device: torch.device):
+    Numbers to predict are standardised by the training set; `restored` undoes it.
+    """
+
+    def __init__(
+        self, data: Data, task: Task, recipe: Recipe, seed: int, device: torch.device
+    ):
+        self.task = task
         self.recipe = recipe
         self.seed = seed
         self.device = device
@@ -57,8 +64,12 @@ class Feed:
         self.test_targets = data.test.targets
         self._train = data.train.inputs.to(device)
         self._test = data.test.inputs.to(device)
-        self._targets = data.train.targets.to(device)
+        self._target_scale = _scale(data.train.targets, task)
+        middle, spread = (value.to(device) for value in self._target_scale)
+        targets = data.train.targets.to(device)
+        self._targets = (targets - middle) / spread if task.columns else targets
         shape = (1, -1) + (1,) * (self._train.dim() - 2)
+        self._is_numbers = bool(data.mean)
         self._mean = torch.tensor(data.mean, device=device).view(shape)
         self._std = torch.tensor(data.std, device=device).view(shape)
         self._crops = self._crop_view(recipe.crop_padding)
@@ -113,19 +124,41 @@ class Feed:
         return inputs
 
     def _normalised(self, inputs: Tensor) -> Tensor:
+        if not self._is_numbers:  # tokens
+            return inputs
         return (inputs.float() - self._mean) / self._std
+
+    def restored(self, outputs: Tensor) -> Tensor:
+        """(N, outputs) of a model on the CPU, numbers in their own unit again."""
+        if self.task.kind == "classification":
+            return outputs
+        middle, spread = (row.expand(len(outputs), -1) for row in self._target_scale)
+        parts = []
+        for mean, unit in zip(
+            self.task.split(outputs, middle),
+            self.task.split(outputs, spread),
+            strict=True,
+        ):
+            if mean.head.task.kind == "classification":
+                parts.append(mean.outputs)
+            else:
+                parts.append(mean.outputs * unit.targets + mean.targets)
+        return torch.cat(parts, 1)
 
     def labelled(self, fraction: float) -> Tensor | None:
         """Mask over the training set of the labels that may be used; None for all.
 
-        Class-balanced, and a function of (seed, fraction) only, so that all
-        semi-supervised strategies of a seed see the same labels.
+        Class-balanced where the targets are classes, and a function of (seed,
+        fraction) only, so that all semi-supervised strategies see the same labels.
         """
         if fraction >= 1:
             return None
         stream = generator(self.seed, "labelled")
         order = torch.randperm(self.items, generator=stream).to(self.device)
         mask = torch.zeros(self.items, dtype=torch.bool, device=self.device)
+        if self.task.columns:
+            mask[order[: max(1, round(fraction * self.items))]] = True
+            return mask
         for value in torch.unique(self._targets):
             members = order[self._targets[order] == value]
             mask[members[: max(1, round(fraction * len(members)))]] = True
@@ -142,3 +175,18 @@ class Feed:
         return self._normalised(self._test[:items].repeat_interleave(repeats, 0))[
             :items
         ]
+
+
+def _scale(targets: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column of numbers; 0 and 1 of classes."""
+    if not task.columns:
+        return torch.zeros(()), torch.ones(())
+    middle, spread = targets.double().mean(0), targets.double().std(0, correction=0)
+    at = 0
+    for head in task.heads:
+        width = max(1, head.task.columns)
+        if not head.task.columns:
+            middle[at], spread[at] = 0.0, 1.0
+        at += width
+    spread[spread == 0] = 1.0  # a constant target
+    return middle.float(), spread.float()

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Batch, Model, Outputs, Shape, Strategy, Tapped
+from kdbench.api import Batch, Dataset, Model, Outputs, Strategy, Tapped
 from kdbench.engine.feed import Feed, Step
 from kdbench.engine.streams import global_stream, seed_global, seed_of
 from kdbench.engine.teacher import predict
 from kdbench.models.taps import TappedModel, probe
 from kdbench.records import Recipe, Run
+from kdbench.tasks import headline_of
 
 T = TypeVar("T")
 
@@ -45,14 +46,22 @@ def make_optimiser(
 
 
 def build_students(
-    run: Run, specs: Sequence[Model], shape: Shape, outputs: int
+    run: Run, specs: Sequence[Model], dataset: Dataset, teacher: nn.Module | None = None
 ) -> list[nn.Module]:
-    """Fresh students: the same start for every strategy of a seed (rule 14)."""
+    """Fresh students: the same start for every strategy of a seed (rule 14).
+
+    A model that is made out of its teacher is given the leading one.
+    """
     purpose = "teacher init" if run.is_teacher else "init"
     students = []
     for slot, spec in enumerate(specs):
         with global_stream(run.seed, purpose, spec.name, slot):
-            students.append(spec.build(shape, outputs).train())
+            if spec.from_teacher is None or teacher is None:
+                student = dataset.build(spec)
+            else:
+                size = (dataset.input_shape, dataset.task.outputs)
+                student = spec.from_teacher(teacher, *size)
+        students.append(student.requires_grad_().train())
     return students
 
 
@@ -148,8 +157,7 @@ class Learner:
         teachers: Sequence[tuple[Model, nn.Module]],
         uses: Sequence[int],
         feed: Feed,
-        shape: Shape,
-        outputs: int,
+        dataset: Dataset,
     ):
         """Build students and adapters; whatever the plugin raises passes through.
 
@@ -162,7 +170,8 @@ class Learner:
         self.position: Position = (0, 0)
         self.failure: str | None = None
         self.trace = Trace()
-        modules = build_students(run, specs, shape, outputs)
+        leading = teachers[0][1] if teachers else None
+        modules = build_students(run, specs, dataset, leading)
         self.modules = nn.ModuleList(modules).to(feed.device)
         self._students = [
             TappedModel(spec, module, strategy.taps)
@@ -170,9 +179,9 @@ class Learner:
         ]
         self.adapters: nn.Module | None = None
         if teachers:
-            student = probe(specs[0], strategy.taps, shape, outputs)
+            student = probe(specs[0], strategy.taps, dataset)
             spec, module = teachers[self.uses[0] if self.uses else 0]
-            teacher = probe(spec, strategy.taps, shape, outputs)
+            teacher = probe(spec, strategy.taps, dataset)
             with global_stream(run.seed, "adapters", run.strategy):
                 self.adapters = strategy.adapters(
                     Tapped(specs[0].name, student.shapes, deepcopy(modules[0])),
@@ -216,11 +225,13 @@ class Learner:
         seed_global(seed, self.feed.device)
         self._generator.manual_seed(seed)
         if self._labelled is None:
-            labelled = torch.ones_like(step.targets, dtype=torch.bool)
+            labelled = torch.ones_like(step.index, dtype=torch.bool)
         else:
             labelled = self._labelled[step.index]
-        terms = self.strategy.loss(
+        terms = _terms(
+            self.strategy,
             Batch(
+                task=self.feed.task,
                 inputs=step.inputs,
                 targets=step.targets,
                 index=step.index,
@@ -231,7 +242,7 @@ class Learner:
                 progress=step.when / self.feed.recipe.epochs,
                 epoch=step.when,
                 generator=self._generator,
-            )
+            ),
         )
         total = _total(terms)
         self.optimiser.zero_grad(set_to_none=True)
@@ -254,20 +265,23 @@ class Learner:
         return result if self.failure is None else None
 
     def end_epoch(self) -> float:
-        """Evaluate (test top-1 in percent), close the curves, check they are finite."""
-        logits = predict(self.student, self.feed)
-        top1 = 100 * (logits.argmax(1) == self.feed.test_targets).double().mean().item()
+        """Evaluate (the task's headline), close the curves, check they are finite."""
+        outputs = predict(self.student, self.feed)
+        value = headline_of(self.feed.task, outputs, self.feed.test_targets)
         broken = self.trace.end_epoch(
-            {"top1": top1, "lr": self.optimiser.param_groups[0]["lr"]}
+            {
+                self.feed.task.headline.name: value,
+                "lr": self.optimiser.param_groups[0]["lr"],
+            }
         )
-        if not logits.isfinite().all():
-            broken.append("the student's logits")
+        if not outputs.isfinite().all():
+            broken.append("the student's outputs")
         epoch = self.position[0]
         if broken:
             self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"
         self.trace.cost["student_epochs"] += len(self.modules)
         self.position = (epoch + 1, 0)
-        return top1
+        return value
 
     def state(self) -> dict[str, Any]:
         """Everything that a bit-identical continuation needs."""
@@ -287,6 +301,17 @@ class Learner:
             self.adapters.load_state_dict(state["adapters"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.trace.restore(state["trace"])
+
+
+def _terms(strategy: Strategy, batch: Batch) -> dict[str, Tensor]:
+    """The strategy's terms; of a multi-task head by head, unless it taps features."""
+    if not batch.task.heads or strategy.taps:
+        return strategy.loss(batch)
+    return {
+        f"{head.name}/{name}": head.weight * value
+        for head, part in batch.heads()
+        for name, value in strategy.loss(part).items()
+    }
 
 
 def _total(terms: object) -> Tensor:

@@ -16,7 +16,7 @@ from kdbench.engine.learner import Learner
 from kdbench.engine.teacher import TeacherStage
 
 Told = Callable[[Learner, int, float], None]
-"""Called after an epoch with the learner, the epoch (from 1) and its top-1."""
+"""Called after an epoch with the learner, the epoch (from 1) and its headline."""
 
 
 class Saver:
@@ -94,9 +94,9 @@ def train(
         teachers.frozen.check()
         for learner in list(learners):
             if learner.due((epoch, feed.steps)):
-                top1 = learner.guarded(learner.end_epoch)
-                if top1 is not None:
-                    tell(learner, epoch + 1, top1)
+                value = learner.guarded(learner.end_epoch)
+                if value is not None:
+                    tell(learner, epoch + 1, value)
             if learner.failure is not None:
                 learners.remove(learner)
                 drop(learner)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Batch, Context, Model, Shape, Strategy, Task
+from kdbench.api import Batch, Context, Dataset, Model, Outputs, Strategy
 from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.feed import Feed
 from kdbench.engine.learner import (
@@ -22,6 +23,7 @@ from kdbench.engine.lockstep import Saver
 from kdbench.engine.streams import seed_global, seed_of
 from kdbench.engine.teacher import Frozen, predict
 from kdbench.records import Run
+from kdbench.tasks import headline_of
 
 
 class Solo(Context):
@@ -34,23 +36,23 @@ class Solo(Context):
         specs: Sequence[Model],
         teachers: Sequence[nn.Module],
         feed: Feed,
-        shape: Shape,
-        task: Task,
+        dataset: Dataset,
     ):
         self.run = run
         self.strategy = strategy
         self.feed = feed
         self.recipe = feed.recipe
-        self.task = task
+        self.task = dataset.task
         self.teachers = list(teachers)
-        self._frozen = Frozen(self.teachers)
-        for teacher in self.teachers:
-            self._count(teacher)
         self.state: dict[str, float] = {}
         self.failure: str | None = None
         self.trace = Trace()
         self.adapters: nn.Module | None = None
-        modules = build_students(run, specs, shape, task.outputs)
+        leading = self.teachers[0] if self.teachers else None
+        modules = build_students(run, specs, dataset, leading)
+        self._frozen = Frozen(self.teachers)
+        for teacher in self.teachers:
+            self._count(teacher)
         self.modules = nn.ModuleList(modules).to(feed.device)
         self.students = list(self.modules)
         self.student: nn.Module = self.students[0]
@@ -80,7 +82,8 @@ class Solo(Context):
             saved = checkpoint.load(saver.folder, self.run.id)
             if saved:
                 self._restore(saved)
-            self.student = self.strategy.train(self)
+            drives = self.strategy.drives_itself()
+            self.student = self.strategy.train(self) if drives else self._fit()
             if not isinstance(self.student, nn.Module):
                 what = type(self.student).__name__
                 raise TypeError(f"train() must return the student module, not {what}")
@@ -131,10 +134,11 @@ class Solo(Context):
             teacher_s = self.trace.cost["teacher_s"]
             started = perf_counter()
             yield Batch(
+                task=self.task,
                 inputs=now.inputs,
                 targets=now.targets,
                 index=now.index,
-                labelled=torch.ones_like(now.targets, dtype=torch.bool)
+                labelled=torch.ones_like(now.index, dtype=torch.bool)
                 if self._labelled is None
                 else self._labelled[now.index],
                 students=(),
@@ -146,6 +150,23 @@ class Solo(Context):
             )
             teacher_s = self.trace.cost["teacher_s"] - teacher_s
             self.trace.cost["own_s"] += perf_counter() - started - teacher_s
+
+    def _fit(self) -> nn.Module:
+        """A student without gradients, fitted to the strategy's targets in one go."""
+        if self._epoch:  # fitted before the interruption
+            return self.student
+        inputs, targets = [], []
+        with torch.no_grad():
+            for batch in self.batches():
+                answers = [Outputs(teacher(batch.inputs)) for teacher in self.teachers]
+                asked = replace(batch, teachers=tuple(answers))
+                inputs.append(batch.inputs)
+                targets.append(self.strategy.target(asked))
+        started = perf_counter()
+        fit: Callable[[Tensor, Tensor], None] = self.student.fit  # type: ignore[assignment]
+        fit(torch.cat(inputs), torch.cat(targets))
+        self.trace.cost["own_s"] += perf_counter() - started
+        return self.student
 
     def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         made = make_optimiser(self.recipe, parameters)
@@ -161,17 +182,19 @@ class Solo(Context):
         assert self._saver is not None  # noqa: S101 - set by drive()
         self._open = False
         self._frozen.check()
-        logits = predict(self.student, self.feed)
-        top1 = 100 * (logits.argmax(1) == self.feed.test_targets).double().mean().item()
-        broken = self.trace.end_epoch({"top1": top1, "lr": self._last_lr})
-        if not logits.isfinite().all():
-            broken.append("the student's logits")
+        outputs = predict(self.student, self.feed)
+        value = headline_of(self.task, outputs, self.feed.test_targets)
+        broken = self.trace.end_epoch(
+            {self.task.headline.name: value, "lr": self._last_lr}
+        )
+        if not outputs.isfinite().all():
+            broken.append("the student's outputs")
         self.trace.cost["student_epochs"] += len(self.modules)
         self._epoch += 1
         if broken:
             self.failure = f"not finite in epoch {self._epoch}: {', '.join(broken)}"
             return
-        self._tell(self, self._epoch, top1)
+        self._tell(self, self._epoch, value)
         stopping = self._stop()
         if stopping or self._saver.due():
             self._saver.put(self.run.id, self._state())

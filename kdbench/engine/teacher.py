@@ -15,13 +15,16 @@ from kdbench.models.taps import TappedModel
 
 
 def predict(model: nn.Module, feed: Feed) -> Tensor:
-    """Logits of the whole test set, (N, C) on the CPU; train mode is restored."""
+    """Outputs for the whole test set, (N, C) on the CPU; train mode is restored.
+
+    Logits, or numbers in the targets' own unit.
+    """
     was_training = model.training
     model.eval()
     with torch.no_grad():
         logits = torch.cat([model(part).float() for part in feed.test_batches()])
     model.train(was_training)
-    return logits.cpu()
+    return feed.restored(logits.cpu())
 
 
 def weights_hash(module: nn.Module) -> str:

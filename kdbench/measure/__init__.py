@@ -26,16 +26,16 @@ def measure_all(
     values: dict[str, float | None] = {}
     problems = []
     for measure in measures:
-        if measure.scope != scope:
+        if measure.scope != scope or finished.task.kind not in measure.tasks:
             continue
-        values[measure.name] = None
         try:
             found = measure.compute(finished)
             several = found if isinstance(found, Mapping) else {"": found}
             for key, value in several.items():
                 name = f"{measure.name}_{key}" if key else measure.name
-                if value is not None and math.isfinite(value):
-                    values[name] = float(value)
+                known = value is not None and math.isfinite(value)
+                values[name] = float(value) if known else None  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            values[measure.name] = None
             problems.append(f"measure {measure.name}: {type(error).__name__}: {error}")
     return values, problems

@@ -10,17 +10,28 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdbench.api import Measure
 
 
-def parameters(model: nn.Module) -> int:
-    """Number of trainable numbers (buffers not counted)."""
-    return sum(p.numel() for p in model.parameters())
+def parameters(model: nn.Module) -> int | None:
+    """Number of trainable numbers (buffers not counted).
+
+    A module that keeps them elsewhere says how many in `parameter_count`, or None.
+    """
+    known: int | None = getattr(model, "parameter_count", 0)
+    return known if known != 0 else sum(p.numel() for p in model.parameters())
 
 
-def macs(model: nn.Module, one: Tensor) -> float:
+def macs(model: nn.Module, one: Tensor) -> float | None:
     """Multiply-accumulates of one forward pass of `one`, a batch of one item.
 
     Convolutions and matrix products, as torch's FLOP counter counts them;
-    FLOPs = 2 x MACs.
+    FLOPs = 2 x MACs. A module whose arithmetic it cannot see gives its `mac_count`, or
+    says in `macs_unknown` why there is none: then this is None.
     """
+    if hasattr(model, "macs_unknown"):
+        return None
+    if hasattr(model, "mac_count"):
+        with torch.no_grad():
+            model(one)  # it may only know them by its inputs
+        return float(model.mac_count)  # type: ignore[arg-type]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(one)
     return float(counter.get_total_flops() / 2)

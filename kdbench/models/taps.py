@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Model, Outputs, Shape, Tapped, unknown
+from kdbench.api import Dataset, Model, Outputs, Tapped, unknown
 
 
 def resolve(spec: Model, module: nn.Module, wanted: Sequence[str]) -> dict[str, str]:
@@ -71,15 +71,15 @@ class TappedModel:
         return Outputs(logits=logits, features=MappingProxyType(features))
 
 
-def probe(spec: Model, wanted: Sequence[str], shape: Shape, outputs: int) -> Tapped:
+def probe(spec: Model, wanted: Sequence[str], dataset: Dataset) -> Tapped:
     """The shapes of the wanted taps, found by one forward pass without data.
 
     Raises UserError where a tap does not exist, and whatever the model's own code
-    raises where it cannot take inputs of this shape.
+    raises where it cannot take the dataset's inputs.
     """
     with torch.device("meta"), torch.no_grad():
-        module = spec.build(shape, outputs)
-        answer = TappedModel(spec, module, wanted)(torch.zeros(2, *shape))
+        module = dataset.build(spec)
+        answer = TappedModel(spec, module, wanted)(dataset.example(2))
     shapes = {name: tuple(value.shape[1:]) for name, value in answer.features.items()}
     shapes["logits"] = tuple(answer.logits.shape[1:])
     return Tapped(name=spec.name, shapes=shapes, model=module)

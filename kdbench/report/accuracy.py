@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdbench import stats
+from kdbench.records import RMSE, TOP1
 from kdbench.report import formats
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.sections import Section
@@ -18,62 +19,112 @@ from kdbench.report.tables import (
 )
 from kdbench.stats import Interval, Paired
 
-COLUMNS = (
-    Column("strategy", "Strategy", numeric=False),
-    Column("family", "Family", numeric=False, level=6),
-    Column("top1", "Top-1", "%", better="higher"),
-    Column("half_width", "95% half-width", "points", level=CSV_ONLY),
-    Column("sd", "sd", "points", level=5),
-    Column("n", "n", level=2),
-    Column("over_scratch", "Over scratch", "points", level=1),
-    Column("over_scratch_half_width", "95% half-width", "points", level=CSV_ONLY),
-    Column("p_scratch", "p", "scratch", level=1),
-    Column("over_kd", "Over kd", "points"),
-    Column("over_kd_half_width", "95% half-width", "points", level=CSV_ONLY),
-    Column("p_kd", "p", "kd"),
-    Column("gap", "Gap closed", "%", level=4),
-    Column("agreement", "Agreement", unit="%", level=3, better="higher"),
-    Column("status", "Status", numeric=False, level=CSV_ONLY),
-)
-
 CAPTION = (
-    "Top-1 test accuracy at the last epoch: mean over seeds ± half-width of the 95% "
+    "{what} at the last epoch: mean over seeds ± half-width of the 95% "
     "t-interval, sd over seeds, n seeds. Gains over scratch and kd are differences "
-    "paired by seed; each p is that of the paired t-test to its left, Holm-adjusted "
-    "over the strategies of this table (the intervals are not adjusted); n.s.: not "
-    "significant at 0.05. Gap closed: (student - scratch) / (teacher - scratch). "
-    "Agreement: share of test items where student and teacher name the same class."
+    "paired by seed{turned}; each p is that of the paired t-test to its left, "
+    "Holm-adjusted over the strategies of this table (the intervals are not adjusted); "
+    "n.s.: not significant at 0.05. Gap closed: (student - scratch) / (teacher - "
+    "scratch).{further}"
 )
 
-KNOWN = {"top1", "agreement", "parameters", "macs", "size_bytes"}
-"""Measures that have a place of their own; all others go into the further table."""
+AGREEMENT = (
+    " Agreement: share of test items where student and teacher name the same class."
+)
+
+OWN = {"parameters", "macs", "size_bytes"}
+"""Measures that stand in the size table."""
+
+
+def _further(section: Section) -> tuple[Column, ...]:
+    """Measures of the same outputs, beside the headline."""
+    headline = section.headline
+    if headline.name == "top1":
+        return (Column("agreement", "Agreement", "%", level=3, better="higher"),)
+    if headline.name == "rmse":
+        return (
+            Column("mae", "MAE", headline.unit, level=3, better="lower"),
+            Column("r2", "R2", level=3, better="higher"),
+        )
+    names = {n for r in section.records for n in r.measures}
+    return tuple(
+        Column(
+            n,
+            f"{own.title} ({n.removeprefix(own.name + '_')})",
+            own.unit,
+            level=1,
+            better=own.better,
+        )
+        for own in (TOP1, RMSE)
+        for n in sorted(names)
+        if n.startswith(f"{own.name}_") and n != headline.name
+    )
+
+
+def _columns(section: Section) -> tuple[Column, ...]:
+    headline = section.headline
+    unit = headline.gain_unit
+    return (
+        Column("strategy", "Strategy", numeric=False),
+        Column("family", "Family", numeric=False, level=6),
+        Column(headline.name, headline.title, headline.unit, better=headline.better),
+        Column("half_width", "95% half-width", unit, level=CSV_ONLY),
+        Column("sd", "sd", unit, level=5),
+        Column("n", "n", level=2),
+        Column("over_scratch", "Over scratch", unit, level=1),
+        Column("over_scratch_half_width", "95% half-width", unit, level=CSV_ONLY),
+        Column("p_scratch", "p", "scratch", level=1),
+        Column("over_kd", "Over kd", unit),
+        Column("over_kd_half_width", "95% half-width", unit, level=CSV_ONLY),
+        Column("p_kd", "p", "kd"),
+        Column("gap", "Gap closed", "%", level=4),
+        *_further(section),
+        Column("status", "Status", numeric=False, level=CSV_ONLY),
+    )
+
+
+def _caption(section: Section) -> str:
+    headline = section.headline
+    lower = headline.better == "lower"
+    return CAPTION.format(
+        what=f"{headline.title} on the test set (lower is better)"
+        if lower
+        else f"{headline.title} test accuracy",
+        turned=", positive where the strategy is better" if lower else "",
+        further=AGREEMENT if headline.name == "top1" else "",
+    )
 
 
 def accuracy_table(section: Section) -> Table:
-    """Teacher, scratch, kd, then the others by mean top-1."""
+    """Teacher, scratch, kd, then the others by their mean headline, the best first."""
     found = standings(section)
+    columns = _columns(section)
     rows = [_teacher_row(section), *(_row(section, standing) for standing in found)]
     return Table(
         key="accuracy",
-        title="Accuracy",
-        caption=CAPTION,
-        columns=COLUMNS,
-        rows=mark_best(COLUMNS, rows),
+        title="Accuracy" if section.sign > 0 else "Error",
+        caption=_caption(section),
+        columns=columns,
+        rows=mark_best(columns, rows),
         notes=tuple(_notes(section, found)),
     )
 
 
 def _teacher_row(section: Section) -> Row:
-    top1 = section.teacher_top1
+    columns = _columns(section)
+    quality = section.teacher_quality
     status = section.teacher.status if section.teacher else "missing"
-    interval = None if top1 is None else Interval(top1, None, None, 1)
+    interval = None if quality is None else Interval(quality, None, None, 1)
     text = formats.spread(interval, section.digits)
     if interval is None and status != "finished":
         text = status
-    cells = [Cell(None, formats.MISSING)] * len(COLUMNS)
-    keys = [column.key for column in COLUMNS]
+    cells = [Cell(None, formats.MISSING)] * len(columns)
+    keys = [column.key for column in columns]
     cells[0] = Cell("teacher", "teacher")
-    cells[keys.index("top1")] = Cell(top1, text)
+    cells[keys.index(section.headline.name)] = Cell(quality, text)
+    for column in _further(section):
+        known = section.teacher.measures.get(column.key) if section.teacher else None
+        cells[keys.index(column.key)] = _measured(known, column, section)
     if interval:
         cells[keys.index("n")] = Cell(1, "1")
     cells[keys.index("status")] = word(status)
@@ -81,10 +132,10 @@ def _teacher_row(section: Section) -> Row:
 
 
 def _row(section: Section, standing: Standing) -> Row:
-    digits, top1 = section.digits, standing.top1
-    text = formats.spread(top1, digits)
+    digits, quality = section.digits, standing.quality
+    text = formats.spread(quality, digits)
     label = standing.label
-    if top1 is None and standing.status != "finished":
+    if quality is None and standing.status != "finished":
         text = standing.status
     elif standing.status != "finished":
         label = f"{label}, {standing.status}"
@@ -92,22 +143,37 @@ def _row(section: Section, standing: Standing) -> Row:
         (
             Cell(standing.label, label),
             word(standing.family),
-            Cell(top1.mean if top1 else None, text),
-            *_number(top1.half_width if top1 else None, digits),
-            *_number(top1.sd if top1 else None, digits),
-            Cell(top1.n if top1 else 0, str(top1.n if top1 else 0)),
+            Cell(quality.mean if quality else None, text),
+            *_number(quality.half_width if quality else None, digits),
+            *_number(quality.sd if quality else None, digits),
+            Cell(quality.n if quality else 0, str(quality.n if quality else 0)),
             *_gain(standing.over_scratch, standing.p_scratch, digits),
             *_gain(standing.over_kd, standing.p_kd, digits),
             *_number(standing.gap, 0),
-            *_number(standing.agreement, digits),
+            *(
+                _measured(_mean(section, standing.label, column.key), column, section)
+                for column in _further(section)
+            ),
             word(standing.status),
         ),
         _kind(section, standing),
     )
 
 
+def _mean(section: Section, label: str, measure: str) -> float | None:
+    values = list(section.values(label, measure).values())
+    return stats.interval(values).mean if values else None
+
+
+def _measured(value: float | None, column: Column, section: Section) -> Cell:
+    """A percentage like the headline's; any other number with four digits."""
+    if column.unit == "%":
+        return Cell(value, formats.fixed(value, section.digits))
+    return Cell(value, formats.MISSING if value is None else f"{value:.4g}")
+
+
 def _kind(section: Section, standing: Standing) -> Kind:
-    if standing.top1 is None:
+    if standing.quality is None:
         return "missing"
     references = (section.baseline("scratch"), section.baseline("kd"))
     return "reference" if standing.label in references else "plain"
@@ -136,7 +202,7 @@ def _notes(section: Section, found: list[Standing]) -> list[str]:
         for name in ("scratch", "kd")
         if section.baseline(name) is None
     ]
-    sizes = {standing.top1.n for standing in found if standing.top1}
+    sizes = {standing.quality.n for standing in found if standing.quality}
     if sizes == {1}:
         notes.append(
             "Intervals: unknown (1 seed). One seed allows no test, so no p-value is "
@@ -159,7 +225,8 @@ def _notes(section: Section, found: list[Standing]) -> list[str]:
 
 def further_table(section: Section) -> Table | None:
     """Measures beyond the standing ones, plugins' included; None without any."""
-    names = sorted({n for r in section.records for n in r.measures} - KNOWN)
+    shown = OWN | {column.key for column in _columns(section)}
+    names = sorted({n for r in section.records for n in r.measures} - shown)
     if not names:
         return None
     columns = (

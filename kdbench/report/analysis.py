@@ -13,9 +13,11 @@ from kdbench.stats import Interval, Paired
 class Standing:
     """One strategy in one section.
 
-    `top1` is over its finished seeds. Gains are in points, paired over the seeds that
-    both finished; p-values are Holm-adjusted over the strategies of the section. `gap`
-    is the share of the teacher-student gap closed, in percent.
+    `quality` is the headline over its finished seeds, `oriented` its mean times the
+    section's sign: higher is better. Gains are positive where the strategy is better,
+    paired over the seeds that both finished; p-values are Holm-adjusted over the
+    strategies of the section. `gap` is the share of the teacher-student gap closed, in
+    percent.
     """
 
     label: str
@@ -24,13 +26,13 @@ class Standing:
     runs: int
     failed: int
     skipped: int
-    top1: Interval | None
+    quality: Interval | None
+    oriented: float
     over_scratch: Paired | None = None
     over_kd: Paired | None = None
     p_scratch: float | None = None
     p_kd: float | None = None
     gap: float | None = None
-    agreement: float | None = None
 
     @property
     def status(self) -> str:
@@ -58,8 +60,7 @@ def standings(section: Section) -> list[Standing]:
     first = {label: place for place, label in enumerate((scratch, kd)) if label}
 
     def order(standing: Standing) -> tuple[int, float, str]:
-        mean = standing.top1.mean if standing.top1 else float("-inf")
-        return (first.get(standing.label, 2), -mean, standing.label)
+        return (first.get(standing.label, 2), -standing.oriented, standing.label)
 
     return sorted(found, key=order)
 
@@ -68,8 +69,8 @@ def _standing(
     section: Section, label: str, scratch: str | None, kd: str | None
 ) -> Standing:
     runs = list(section.runs[label].values())
-    top1 = section.values(label, "top1")
-    agreement = section.values(label, "agreement")
+    values = section.values(label, section.headline.name)
+    quality = stats.interval(list(values.values())) if values else None
     over_scratch = over_kd = None
     if label != scratch:
         over_scratch = _gain(section, label, scratch)
@@ -82,18 +83,19 @@ def _standing(
         runs=len(runs),
         failed=sum(run.status == "failed" for run in runs),
         skipped=sum(run.status == "skipped" for run in runs),
-        top1=stats.interval(list(top1.values())) if top1 else None,
+        quality=quality,
+        oriented=section.sign * quality.mean if quality else float("-inf"),
         over_scratch=over_scratch,
         over_kd=over_kd,
         gap=_gap(section, label, scratch) if over_scratch else None,
-        agreement=_mean(list(agreement.values())),
     )
 
 
 def _common(
     section: Section, label: str, other: str
 ) -> tuple[list[float], list[float]]:
-    a, b = section.values(label, "top1"), section.values(other, "top1")
+    name = section.headline.name
+    a, b = section.values(label, name), section.values(other, name)
     seeds = [seed for seed in a if seed in b]
     return [a[seed] for seed in seeds], [b[seed] for seed in seeds]
 
@@ -102,20 +104,18 @@ def _gain(section: Section, label: str, other: str | None) -> Paired | None:
     if other is None:
         return None
     ours, theirs = _common(section, label, other)
-    return stats.paired(ours, theirs) if ours else None
+    if not ours:
+        return None
+    return stats.paired(*((ours, theirs) if section.sign > 0 else (theirs, ours)))
 
 
 def _gap(section: Section, label: str, scratch: str | None) -> float | None:
     """(student - scratch) / (teacher - scratch) in %; None without a gap."""
-    teacher = section.teacher_top1
+    teacher = section.teacher_quality
     if teacher is None or scratch is None:
         return None
     ours, alone = _common(section, label, scratch)
     student, baseline = stats.interval(ours).mean, stats.interval(alone).mean
-    if teacher <= baseline:
+    if section.sign * (teacher - baseline) <= 0:
         return None
     return 100 * (student - baseline) / (teacher - baseline)
-
-
-def _mean(values: list[float]) -> float | None:
-    return stats.interval(values).mean if values else None

@@ -148,19 +148,33 @@ class Deployed:
     def measure(self, name: str) -> float | None:
         return self.record.measures.get(name)
 
+    @property
+    def in_its_run(self) -> bool:
+        """Timed when its training ended, perhaps while others still trained."""
+        return self.speed is None and "latency_ms" in self.record.measures
+
+    @property
+    def where(self) -> Environment | None:
+        """The machine that it was timed on."""
+        if self.speed:
+            return self.speed.environment
+        return self.record.environment if self.in_its_run else None
+
     def speed_of(self, name: str) -> float | None:
-        return self.speed.measures.get(name) if self.speed else None
+        return (self.speed or self.record).measures.get(name)
 
 
 def deployed(section: Section) -> list[Deployed]:
     """Teachers, then students; one entry for each identity and machine.
 
     A model's identity is its parameter and MAC count: a strategy that deploys another
-    network than the pair's student gets an entry of its own, without a speed.
+    network than the pair's student gets an entry of its own. So does each strategy of a
+    student that is timed as trained, such as a tree: it is as large as what it learned.
     """
     found = []
     for model, role, record in _identities(section):
-        speeds = [s for s in section.speed if s.model == model]
+        timed = "latency_ms" in record.measures
+        speeds = [s for s in section.speed if s.model == model and not timed]
         found += [Deployed(model, role, record, speed) for speed in speeds]
         if not speeds:
             found.append(Deployed(model, role, record, None))
@@ -178,32 +192,47 @@ def _identities(section: Section) -> Iterator[tuple[str, str, Record]]:
         if record.status == "finished":
             students.setdefault("+".join(record.run.students[:1]), []).append(record)
     for model, records in students.items():
-        kinds = Counter(map(_identity, records))
+        kinds = Counter(map(identity, records))
         for place, (kind, _) in enumerate(kinds.most_common()):
-            same = [record for record in records if _identity(record) == kind]
-            if place == 0:
+            same = [record for record in records if identity(record) == kind]
+            labels = ", ".join(dict.fromkeys(r.run.label for r in same))
+            if kind[-1]:
+                yield f"{model} by {labels}", "student", same[0]
+            elif place == 0:
                 yield model, "student", same[0]
             else:
-                labels = ", ".join(dict.fromkeys(r.run.label for r in same))
                 yield f"{model} as deployed by {labels}", "student", same[0]
 
 
-def _identity(record: Record) -> tuple[float | None, float | None]:
-    return (record.measures.get("parameters"), record.measures.get("macs"))
+def identity(record: Record) -> tuple[float | None, float | None, str]:
+    """What makes it another network: parameters, MACs, and who taught a timed one."""
+    label = record.run.label if "latency_ms" in record.measures else ""
+    return (record.measures.get("parameters"), record.measures.get("macs"), label)
 
 
 def size_table(section: Section) -> Table:
     """Size and speed, with the ratio to the teacher on the same machine."""
     models = deployed(section)
     rows = [_size_row(entry, _reference(entry, models)) for entry in models]
-    names = {machine_name(e.speed.environment) for e in models if e.speed}
+    names = {machine_name(e.where) for e in models if e.where}
     notes = [f"Speed on: {name}." for name in sorted(names)]
     if not names:
         notes = ["Speed was not measured."]
-    elif len({machine(e.speed.environment) for e in models if e.speed}) < len(names):
+    elif len({machine(e.where) for e in models if e.where}) < len(names):
         notes.append(
             "Small models are timed with one thread, which is faster for them: the "
             "ratios compare each model at its own number of threads."
+        )
+    if any(entry.in_its_run for entry in models):
+        notes.append(
+            "Models named with a strategy are as large and fast as what they learned: "
+            "they were timed at the end of their own run (the first seed's is shown), "
+            "perhaps while others still trained."
+        )
+    if any(e.measure("macs") is None for e in models):
+        notes.append(
+            "MACs: unknown where a model's arithmetic is not torch's (a tree, a "
+            "support vector machine)."
         )
     return Table(
         key="size",
@@ -227,10 +256,10 @@ def _with_machine(shown: bool) -> tuple[Column, ...]:
 def _reference(entry: Deployed, models: list[Deployed]) -> Deployed | None:
     """The leading teacher on the entry's machine."""
     teachers = [e for e in models if e.role == "teacher"]
-    if entry.speed is None or not teachers:
+    if entry.where is None or not teachers:
         return teachers[0] if teachers else None
-    here = machine(entry.speed.environment)
-    same = [e for e in teachers if e.speed and machine(e.speed.environment) == here]
+    here = machine(entry.where)
+    same = [e for e in teachers if e.where and machine(e.where) == here]
     return same[0] if same else teachers[0]
 
 
@@ -252,14 +281,14 @@ def _size_row(entry: Deployed, teacher: Deployed | None) -> Row:
             )
     cells.append(Cell(smaller, formats.times(smaller, "smaller", "larger")))
     cells.append(Cell(faster, formats.times(faster, "faster", "slower")))
-    cells.append(word(machine_name(entry.speed.environment) if entry.speed else ""))
+    cells.append(word(machine_name(entry.where) if entry.where else ""))
     return Row(tuple(cells), "reference" if entry.role == "teacher" else "plain")
 
 
 def _same_machine(a: Deployed, b: Deployed) -> bool:
-    if a.speed is None or b.speed is None:
+    if a.where is None or b.where is None:
         return False
-    return machine(a.speed.environment) == machine(b.speed.environment)
+    return machine(a.where) == machine(b.where)
 
 
 def _quotient(a: float | None, b: float | None) -> float | None:

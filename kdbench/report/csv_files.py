@@ -22,6 +22,8 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
         for part in document.parts
         for table in part.tables
     ]
+    if document.overview:
+        written.append(_write(target / "systems.csv", document.overview))
     overall = (facts_table(document.facts), *document.provenance)
     written += [_write(target / f"provenance-{t.key}.csv", t) for t in overall]
     return written

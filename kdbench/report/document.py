@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kdbench.report import provenance
 from kdbench.report.accuracy import accuracy_table, further_table, unfinished_table
 from kdbench.report.cost import cost_table, size_table
+from kdbench.report.overview import overview_table
 from kdbench.report.sections import Section, sections
 from kdbench.report.tables import Table
 from kdbench.report.words import summary
@@ -30,9 +31,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Document:
-    """All parts and the provenance."""
+    """All parts, of several systems in one table too, and the provenance."""
 
     title: str
+    overview: Table | None
     parts: tuple[Part, ...]
     facts: provenance.Facts
     provenance: tuple[Table, ...]
@@ -43,6 +45,7 @@ def build(results: Results) -> Document:
     found = sections(results)
     return Document(
         title=TITLE,
+        overview=overview_table(found),
         parts=tuple(_part(section) for section in found),
         facts=provenance.facts(results, found),
         provenance=tuple(provenance.tables(results)),

@@ -17,6 +17,8 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
     lines = [f"# {escape(document.title)}", ""]
     if not document.parts:
         lines += ["No student run yet.", ""]
+    if document.overview:
+        lines += _table(document.overview)
     for part in document.parts:
         lines += _part(part, folder)
     lines += ["## Provenance", ""]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.document import Document, build
+from kdbench.report.orientation import axis_title, least, show_plain
 from kdbench.report.sections import Section
 from kdbench.report.style import (
     COLOURS,
@@ -40,18 +41,19 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
 
 def section_plots(section: Section) -> list[Plot]:
     """Accuracy and learning curves of a section, where there is anything to draw."""
-    found = [s for s in standings(section) if s.top1]
+    found = [s for s in standings(section) if s.quality]
+    what = section.headline.title
     plots = []
     if found:
         plots.append(
             Plot(
                 stem=f"{section.slug}-accuracy",
-                title="Accuracy",
-                alt=f"Top-1 accuracy with intervals of {len(found)} strategies on "
+                title="Accuracy" if section.sign > 0 else "Error",
+                alt=f"{what} with intervals of {len(found)} strategies on "
                 f"{section.title}; the accuracy table holds the same numbers.",
                 caption="Dots: mean over seeds; bars: 95% t-interval (a bar that "
                 "leaves the frame is cut; an arrow and its number stand for a mean far "
-                "below it). Hollow: scratch and kd.",
+                "beyond it). Right is better. Hollow: scratch and kd.",
                 draw=partial(draw_accuracy, section, found),
             )
         )
@@ -60,11 +62,11 @@ def section_plots(section: Section) -> list[Plot]:
             Plot(
                 stem=f"{section.slug}-curves",
                 title="Learning curves",
-                alt=f"Test top-1 by epoch of {len(found)} strategies on "
+                alt=f"Test {what} by epoch of {len(found)} strategies on "
                 f"{section.title}.",
-                caption="Test top-1 after each epoch, mean over seeds; on the right "
-                "the last third, without what ends far below. Named: scratch, kd and "
-                "the highest means; all others in grey.",
+                caption=f"Test {what} after each epoch, mean over seeds; up is better; "
+                "on the right the last third, without what ends far below. Named: "
+                "scratch, kd and the best means; all others in grey.",
                 draw=partial(draw_curves, section, found),
             )
         )
@@ -85,12 +87,13 @@ def draw_accuracy(section: Section, found: Sequence[Standing]) -> Figure:
     references = (section.baseline("scratch"), section.baseline("kd"))
     figure = Figure(figsize=(6.8, 1.2 + 0.25 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    low, high = _limits(rows, section.teacher_top1)
+    low, high = _limits(rows, section)
     for y, standing in enumerate(rows):
         _dot(axes, y, standing, low, standing.label in references)
     axes.set_yticks(range(len(rows)), [shorten(s.label) for s in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
-    axes.set_xlabel("test top-1, last epoch (%)")
+    axes.set_xlabel(axis_title(section, ", last epoch"))
+    show_plain(axes.xaxis)
     axes.grid(visible=False, axis="y")
     _reference_lines(axes, section, found)
     axes.set_xlim(low, high)
@@ -98,7 +101,8 @@ def draw_accuracy(section: Section, found: Sequence[Standing]) -> Figure:
 
 
 def _mean(standing: Standing) -> float:
-    return standing.top1.mean if standing.top1 else math.nan
+    """Higher is better: an error is drawn at its negative, and labelled plainly."""
+    return standing.oriented if standing.quality else math.nan
 
 
 def _reference_lines(axes: Axes, section: Section, found: Sequence[Standing]) -> None:
@@ -112,12 +116,14 @@ def _reference_lines(axes: Axes, section: Section, found: Sequence[Standing]) ->
             [],
             color=INK,
             linestyle=(0, (4, 3)),
-            label=f"scratch {mean:.{digits}f} %",
+            label=f"scratch {abs(mean):.{digits}f} {section.headline.unit}".rstrip(),
         )
-    if section.teacher_top1 is not None:
-        top1 = section.teacher_top1
-        axes.axvline(top1, color=COLOURS[1], linewidth=1.4, zorder=0)
-        axes.plot([], [], color=COLOURS[1], label=f"teacher {top1:.{digits}f} %")
+    quality = section.teacher_quality
+    if quality is not None:
+        words = f"teacher {quality:.{digits}f} {section.headline.unit}".rstrip()
+        at = section.sign * quality
+        axes.axvline(at, color=COLOURS[1], linewidth=1.4, zorder=0)
+        axes.plot([], [], color=COLOURS[1], label=words)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 
@@ -125,11 +131,15 @@ def _reference_lines(axes: Axes, section: Section, found: Sequence[Standing]) ->
 def _dot(axes: Axes, y: int, standing: Standing, low: float, hollow: bool) -> None:
     """Mean and interval; an arrow at the frame and the value for one far below."""
     colour, mean = INK if hollow else COLOURS[0], _mean(standing)
-    half = standing.top1.half_width if standing.top1 else None
+    half = standing.quality.half_width if standing.quality else None
     if mean < low:
         axes.plot(low, y, "<", color=colour, clip_on=False)
         axes.annotate(
-            f"{mean:.1f}", (low, y), (8, 0), textcoords="offset points", va="center"
+            f"{abs(mean):.4g}",
+            (low, y),
+            (8, 0),
+            textcoords="offset points",
+            va="center",
         )
         return
     axes.errorbar(
@@ -145,17 +155,20 @@ def _dot(axes: Axes, y: int, standing: Standing, low: float, hollow: bool) -> No
     )
 
 
-def _limits(rows: Sequence[Standing], teacher: float | None) -> tuple[float, float]:
+def _limits(rows: Sequence[Standing], section: Section) -> tuple[float, float]:
     """The teacher and all means but collapsed ones; intervals up to their range."""
-    means = [*map(_mean, rows), *([] if teacher is None else [teacher])]
-    lowest = floor(means)
+    teacher = section.teacher_quality
+    means = [*map(_mean, rows), *([] if teacher is None else [section.sign * teacher])]
+    lowest = floor(means, least(section, means))
     ends = [mean for mean in means if mean >= lowest]
-    room = max(max(ends) - min(ends), 0.5)
+    room = max(max(ends) - min(ends), 0.5 * least(section, means))
     for standing in rows:
-        half = min((standing.top1 and standing.top1.half_width) or 0.0, room)
+        half = min((standing.quality and standing.quality.half_width) or 0.0, room)
         if _mean(standing) >= lowest:
             ends += [_mean(standing) - half, _mean(standing) + half]
-    low, high = max(min(ends), 0.0), min(max(ends), 100.0)
+    low, high = min(ends), max(ends)
+    if section.headline.unit == "%":
+        low, high = max(low, 0.0), min(high, 100.0)
     margin = 0.04 * (high - low or 1.0)
     return low - margin, high + margin
 
@@ -164,11 +177,16 @@ def _limits(rows: Sequence[Standing], teacher: float | None) -> tuple[float, flo
 
 
 def mean_curve(section: Section, label: str) -> list[float]:
-    """Top-1 by epoch, mean over the finished seeds; NaN where one has no value."""
-    curves = [r.curves.get("top1") or [] for r in section.finished(label).values()]
+    """Headline by epoch, higher being better: mean over the finished seeds.
+
+    NaN where one has no value.
+    """
+    name = section.headline.name
+    curves = [r.curves.get(name) or [] for r in section.finished(label).values()]
     length = max((len(curve) for curve in curves), default=0)
     full = [curve for curve in curves if len(curve) == length]
-    return [_mean_or_nan(values) for values in zip(*full, strict=True)]
+    means = (_mean_or_nan(values) for values in zip(*full, strict=True))
+    return [section.sign * mean for mean in means]
 
 
 def _mean_or_nan(values: Sequence[float | None]) -> float:
@@ -195,13 +213,15 @@ def draw_curves(section: Section, found: Sequence[Standing]) -> Figure:
         for label in sorted(curves, key=lambda one: one in named):
             _curve(axes, curves[label], label, section, named)
         axes.set_xlabel("epoch")
-    left.set_ylabel("test top-1 (%)")
+        show_plain(axes.yaxis)
+    left.set_ylabel(axis_title(section))
     left.set_title("all epochs")
     right.set_title("last third")
     epochs = max(len(curve) for curve in curves.values())
     first = max(1, epochs - max(2, epochs // 3))
     right.set_xlim(first, epochs)
-    lowest = floor(map(_mean, found))
+    means = [_mean(s) for s in found]
+    lowest = floor(means, least(section, means))
     seen = [curves[s.label] for s in found if _mean(s) >= lowest]
     late = [v for c in seen for v in c[first - 1 :] if math.isfinite(v)]
     if late:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kdbench.api import UserError
-from kdbench.records import Recipe, Record, SpeedRecord
+from kdbench.records import Headline, Recipe, Record, SpeedRecord
 from kdbench.store import Results
 
 Setting = tuple[str, str, str, str]
@@ -41,6 +42,16 @@ class Section:
         return self.setting[1]
 
     @property
+    def system(self) -> str:
+        """The suite's title for these runs, if it has several systems."""
+        return self.records[0].run.system
+
+    @property
+    def note(self) -> str:
+        """What the suite says about them."""
+        return self.records[0].run.note
+
+    @property
     def records(self) -> list[Record]:
         """All runs of students, by label and seed."""
         return [record for seeds in self.runs.values() for record in seeds.values()]
@@ -50,10 +61,28 @@ class Section:
         return sorted({record.run.seed for record in self.records})
 
     @property
+    def headline(self) -> Headline:
+        """The measure that the strategies are ranked by."""
+        return self.records[0].headline
+
+    @property
+    def sign(self) -> int:
+        """1 where a higher headline is better, -1 where a lower one is."""
+        return 1 if self.headline.better == "higher" else -1
+
+    @property
     def digits(self) -> int:
-        """Decimals of a percentage: one up to 2000 test items, two above."""
-        sizes = [record.test_items for record in self.records if record.test_items]
-        return 1 if sizes and max(sizes) < 2000 else 2
+        """Decimals of the headline.
+
+        Of a percentage one up to 2000 test items and two above; of a number as many as
+        make four significant digits.
+        """
+        if self.headline.unit != "%":
+            sizes = [r.measures.get(self.headline.name) for r in self.records]
+            largest = max((abs(v) for v in sizes if v), default=1.0)
+            return max(0, 3 - math.floor(math.log10(largest)))
+        items = [record.test_items for record in self.records if record.test_items]
+        return 1 if items and max(items) < 2000 else 2
 
     def finished(self, label: str) -> dict[int, Record]:
         """Seed -> finished record."""
@@ -76,8 +105,9 @@ class Section:
         return named.pop() if len(named) == 1 else None
 
     @property
-    def teacher_top1(self) -> float | None:
-        return self.teacher.measures.get("top1") if self.teacher else None
+    def teacher_quality(self) -> float | None:
+        """The leading teacher's headline."""
+        return self.teacher.measures.get(self.headline.name) if self.teacher else None
 
 
 def model_of(teacher: Record) -> str:

@@ -108,17 +108,17 @@ def shorten(label: str, length: int = 34) -> str:
     return label if len(label) <= length else label[: length - 1] + "…"
 
 
-def floor(values: Iterable[float]) -> float:
-    """Where a plot of these accuracies ends: what lies below would squeeze the rest.
+def floor(values: Iterable[float], least: float = 1.0) -> float:
+    """Where a plot of these values ends: what lies below would squeeze the rest.
 
-    median - 3 * (maximum - median), a point at least: only collapsed runs lie below.
+    median - 3 * (maximum - median), `least` at least: only collapsed runs lie below.
 
     >>> floor([96.0, 95.0, 94.0, 10.0, 97.0])
     89.0
     """
     known = list(values)
     middle = statistics.median(known)
-    return middle - 3 * max(max(known) - middle, 1.0)
+    return middle - 3 * max(max(known) - middle, least)
 
 
 def spread_out(positions: list[float], gap: float) -> list[float]:

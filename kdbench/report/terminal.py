@@ -30,6 +30,8 @@ def print_tables(results: Results, console: Console) -> None:
     first; 'kdbench report' shows all of them.
     """
     document = build(results)
+    if document.overview:
+        _print(document.overview, console)
     for part in document.parts:
         console.rule(escape(_plain(part.section.title, console)))
         for sentence in (

@@ -13,8 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kdbench import stats
 from kdbench.report.analysis import standings
-from kdbench.report.cost import Deployed, deployed, machine_name
+from kdbench.report.cost import Deployed, deployed, identity, machine_name
 from kdbench.report.labels import place_labels
+from kdbench.report.orientation import axis_title, least, show_plain
 from kdbench.report.sections import Section, model_of
 from kdbench.report.style import COLOURS, FAINT, INK, Plot, floor, shorten
 
@@ -67,11 +68,11 @@ def tradeoff_plots(sections: Sequence[Section]) -> list[Plot]:
                 Plot(
                     stem=f"overall-{_slug(stem)}-{name}",
                     title=f"{dataset}: accuracy against {name}",
-                    alt=f"Top-1 accuracy against {name} of {len(columns)} models on "
-                    f"{dataset}; the accuracy and size tables hold the numbers.",
+                    alt=f"{group[0].headline.title} against {name} of {len(columns)} "
+                    f"models on {dataset}; the tables hold the numbers.",
                     caption="Each column of dots is one student: every dot a "
                     f"strategy's mean over seeds. Diamonds are teachers.{where}",
-                    draw=partial(draw_tradeoff, columns, axis),
+                    draw=partial(draw_tradeoff, columns, axis, group[0]),
                 )
             )
     return plots
@@ -86,12 +87,12 @@ def _columns(sections: Sequence[Section], measure: str) -> tuple[list[Column], s
     entries = [(section, entry) for section in sections for entry in deployed(section)]
     where = ""
     if measure == "latency_ms":
-        names = [_machine(e) for _, e in entries if e.speed]
+        names = [_machine(e) for _, e in entries if e.where]
         if not names:
             return [], ""
         name = max(sorted(set(names)), key=names.count)
         where = f" Latency on: {name}."
-        entries = [(s, e) for s, e in entries if e.speed and _machine(e) == name]
+        entries = [(s, e) for s, e in entries if e.where and _machine(e) == name]
     found: dict[tuple[str, str], Column] = {}
     for section, entry in entries:
         x = (
@@ -109,25 +110,25 @@ def _columns(sections: Sequence[Section], measure: str) -> tuple[list[Column], s
 
 
 def _machine(entry: Deployed) -> str:
-    return machine_name(entry.speed.environment, threads=False) if entry.speed else ""
+    return machine_name(entry.where, threads=False) if entry.where else ""
 
 
 def _column(section: Section, entry: Deployed, x: float) -> Column | None:
     if entry.role == "teacher":
-        top1 = entry.measure("top1")
-        return None if top1 is None else Column(x, entry.model, "", teacher=top1)
-    identity = (entry.measure("parameters"), entry.measure("macs"))
+        quality = entry.measure(section.headline.name)
+        if quality is None:
+            return None
+        return Column(x, entry.model, "", teacher=section.sign * quality)
     means = {}
     for standing in standings(section):
         values = [
-            record.measures["top1"]
+            record.measures.get(section.headline.name)
             for record in section.finished(standing.label).values()
-            if (record.measures.get("parameters"), record.measures.get("macs"))
-            == identity
+            if identity(record) == identity(entry.record)
         ]
         known = [value for value in values if value is not None]
         if known:
-            means[standing.label] = stats.interval(known).mean
+            means[standing.label] = section.sign * stats.interval(known).mean
     if not means:
         return None
     return Column(
@@ -140,8 +141,11 @@ def _column(section: Section, entry: Deployed, x: float) -> Column | None:
     )
 
 
-def draw_tradeoff(columns: Sequence[Column], axis: str) -> Figure:
-    """Dots over a logarithmic axis; each student's best strategy is named."""
+def draw_tradeoff(columns: Sequence[Column], axis: str, section: Section) -> Figure:
+    """Dots over a logarithmic axis; each student's best strategy is named.
+
+    The values are those of `section`'s headline, higher being better.
+    """
     height = 4.6 if len(columns) < 9 else 6.0
     figure = Figure(figsize=(7.4, height), layout="constrained")
     axes = figure.subplots()
@@ -150,14 +154,16 @@ def draw_tradeoff(columns: Sequence[Column], axis: str) -> Figure:
     room = (high / low) ** 0.16
     axes.set_xlim(low / room, high * room)
     axes.set_xlabel(f"{axis}, logarithmic")
-    axes.set_ylabel("test top-1 (%)")
+    axes.set_ylabel(axis_title(section))
+    show_plain(axes.yaxis)
     _ticks(axes, high / low)
     placed = _side_by_side(columns, (high / low) ** 0.025)
     models = [column.model for column in columns]
     shown = [_draw(axes, x, column, models) for x, column in placed]
     dots = [(x, value) for x, column in placed for value in column.values]
     _legend(axes)
-    lowest = floor(value for _, value in dots)
+    values = [value for _, value in dots]
+    lowest = floor(values, least(section, values))
     ends = [value for _, value in dots if value >= lowest]
     margin = 0.1 * (max(ends) - min(ends) or 1.0)
     axes.set_ylim(min(ends) - margin, max(ends) + margin)
@@ -229,7 +235,7 @@ def _draw(
 def _legend(axes: Axes) -> None:
     for mark, colour, fill, label in (
         ("D", COLOURS[1], COLOURS[1], "teacher"),
-        ("^", COLOURS[2], COLOURS[2], "highest mean (named)"),
+        ("^", COLOURS[2], COLOURS[2], "best mean (named)"),
         ("s", COLOURS[0], "none", "kd"),
         ("o", INK, "none", "scratch"),
         (".", FAINT, FAINT, "other strategies"),

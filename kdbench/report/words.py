@@ -16,8 +16,10 @@ def summary(section: Section) -> list[str]:
     by_label = {standing.label: standing for standing in found}
     scratch = by_label.get(section.baseline("scratch") or "")
     kd = by_label.get(section.baseline("kd") or "")
-    sentences = [_opening(section, scratch, kd)]
-    others = [s for s in found if s.top1 and s not in (scratch, kd)]
+    told = [f"{section.system.rstrip('.')}." if section.system else "", section.note]
+    sentences = [words for words in told if words]
+    sentences.append(_opening(section, scratch, kd))
+    others = [s for s in found if s.quality and s not in (scratch, kd)]
     if others:
         sentences.append(_highest(section, others, kd))
     tested = [s for s in others if s.p_kd is not None]
@@ -38,17 +40,32 @@ def summary(section: Section) -> list[str]:
 
 
 def _opening(section: Section, scratch: Standing | None, kd: Standing | None) -> str:
-    digits, parts = section.digits, []
-    if section.teacher_top1 is not None:
-        parts.append(f"the teacher reaches {section.teacher_top1:.{digits}f} %")
-    if scratch and scratch.top1:
-        parts.append(f"scratch {formats.spread(scratch.top1, digits)} %")
-    if kd and kd.top1:
+    digits, unit, parts = section.digits, _unit(section), []
+    if section.teacher_quality is not None:
+        value = f"{section.teacher_quality:.{digits}f}{unit}"
+        parts.append(f"the teacher reaches {_measured(section)}{value}")
+    if scratch and scratch.quality:
+        parts.append(f"scratch {formats.spread(scratch.quality, digits)}{unit}")
+    if kd and kd.quality:
         gain = _gain(kd.over_scratch, kd.p_scratch, "scratch", digits)
-        parts.append(f"kd {formats.spread(kd.top1, digits)} %{gain and f' ({gain})'}")
+        mean = formats.spread(kd.quality, digits)
+        parts.append(f"kd {mean}{unit}{gain and f' ({gain})'}")
     seeds = formats.plural(len(section.seeds), "seed")
     result = ", ".join(parts) or "there is no teacher, scratch or kd to compare with"
     return f"On {section.title} with {seeds}: {result}."
+
+
+def _unit(section: Section) -> str:
+    unit = section.headline.unit
+    return f" {unit}" if unit else ""
+
+
+def _measured(section: Section) -> str:
+    """What is measured, where it is not an accuracy in percent."""
+    headline = section.headline
+    if headline.unit == "%":
+        return ""
+    return f"{headline.title} ({headline.better} is better) "
 
 
 def _gain(gain: Paired | None, p: float | None, over: str, digits: int) -> str:
@@ -62,10 +79,11 @@ def _gain(gain: Paired | None, p: float | None, over: str, digits: int) -> str:
 
 
 def _highest(section: Section, others: Sequence[Standing], kd: Standing | None) -> str:
-    best = max(others, key=lambda s: s.top1.mean if s.top1 else 0.0)
+    best = max(others, key=lambda s: s.oriented)
     gain = _gain(best.over_kd, best.p_kd, "kd", section.digits)
-    mean = formats.spread(best.top1, section.digits)
-    text = f"Highest mean of the others: {best.label} with {mean} %"
+    mean = formats.spread(best.quality, section.digits)
+    word = "Highest" if section.sign > 0 else "Lowest"
+    text = f"{word} mean of the others: {best.label} with {mean}{_unit(section)}"
     if kd is None or not gain:
         return f"{text}."
     return f"{text} ({gain})."

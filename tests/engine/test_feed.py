@@ -10,12 +10,14 @@ from kdbench.api import Data, Split
 from kdbench.data.digits import load
 from kdbench.engine.feed import Feed
 from kdbench.records import Recipe
+from kdbench.tasks import Task
 
+TASK = Task(outputs=10)
 CPU = torch.device("cpu")
 
 
 def feed_of(seed=0, **recipe):
-    return Feed(load(None, False), Recipe(epochs=2, **recipe), seed, CPU)
+    return Feed(load(None, False), TASK, Recipe(epochs=2, **recipe), seed, CPU)
 
 
 def test_an_epoch_visits_every_item_once():
@@ -75,7 +77,7 @@ def test_crops_are_uniform_and_flips_half_per_sample():
         std=(1.0,),
     )
     recipe = Recipe(epochs=1, batch_size=4000, crop_padding=1, flip=True)
-    seen = Feed(data, recipe, 0, CPU).at(0, 0).inputs
+    seen = Feed(data, TASK, recipe, 0, CPU).at(0, 0).inputs
     rows = seen.sum((1, 3)).argmax(1)
     columns = seen.sum((1, 2)).argmax(1)
     counts = torch.bincount(rows * 8 + columns, minlength=64)
@@ -92,7 +94,7 @@ def test_augmentation_of_vectors_is_refused():
         std=(1.0,),
     )
     with pytest.raises(ValueError, match="need images"):
-        Feed(data, Recipe(batch_size=4, flip=True), 0, CPU)
+        Feed(data, TASK, Recipe(batch_size=4, flip=True), 0, CPU)
 
 
 def test_a_batch_larger_than_the_data_is_refused():

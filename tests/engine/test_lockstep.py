@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from kdbench.api import Strategy
-from kdbench.data.digits import load
+from kdbench.data.digits import DIGITS, load
 from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.feed import Feed
 from kdbench.engine.learner import Learner
@@ -156,10 +156,10 @@ class Bench:
     """A teacher, a feed, and learners around them."""
 
     def __init__(self) -> None:
-        self.feed = Feed(load(None, False), RECIPE, 0, CPU)
+        self.feed = Feed(load(None, False), DIGITS.task, RECIPE, 0, CPU)
         self.spec, self.small = convnet(8), convnet(4)
         torch.manual_seed(0)
-        self.teacher = self.spec.build((1, 8, 8), 10)
+        self.teacher = DIGITS.build(self.spec)
         with torch.no_grad():  # running statistics that are not the initial ones
             self.teacher(self.feed.at(0, 0).inputs)
 
@@ -172,8 +172,7 @@ class Bench:
             [(self.spec, self.teacher)],
             [0],
             self.feed,
-            (1, 8, 8),
-            10,
+            DIGITS,
         )
 
     def stage(self) -> TeacherStage:

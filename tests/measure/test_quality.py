@@ -7,17 +7,23 @@ import base64
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+)
 
-from kdbench.api import Finished, Measure, Task
+from kdbench.api import Finished, Measure
 from kdbench.measure import measure_all
-from kdbench.measure.quality import agreement, bitmask, correct, top1
+from kdbench.measure.quality import QUALITY, bitmask, correct
+from kdbench.tasks import Head, Task
 
 
-def finished(logits, targets, teacher=None):
+def finished(logits, targets, teacher=None, task=None):
     return Finished(
         model=torch.nn.Identity(),
-        task=Task(outputs=logits.shape[1]),
+        task=task or Task(outputs=logits.shape[1]),
         device="cpu",
         sample=torch.zeros(1, 1),
         logits=logits,
@@ -35,16 +41,59 @@ def case():
     return finished(logits, targets, teacher)
 
 
-def test_top1_equals_scikit_learn(case):
-    expected = 100 * accuracy_score(case.targets, case.logits.argmax(1))
-    assert top1(case) == pytest.approx(expected, abs=1e-12)
+def quality(case):
+    values, problems = measure_all(QUALITY, "run", case)
+    assert problems == []
+    return values
 
 
-def test_agreement_is_accuracy_against_the_teacher(case):
-    teacher = case.teacher_logits.argmax(1)
-    expected = 100 * accuracy_score(teacher, case.logits.argmax(1))
-    assert agreement(case) == pytest.approx(expected, abs=1e-12)
-    assert agreement(finished(case.logits, case.targets)) is None
+def test_top1_and_agreement_equal_scikit_learn(case):
+    said, teacher = case.logits.argmax(1), case.teacher_logits.argmax(1)
+    assert quality(case) == {
+        "top1": pytest.approx(100 * accuracy_score(case.targets, said), abs=1e-12),
+        "agreement": pytest.approx(100 * accuracy_score(teacher, said), abs=1e-12),
+    }
+    assert set(quality(finished(case.logits, case.targets))) == {"top1"}
+
+
+def test_errors_equal_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    said, truth, teacher = torch.randn(3, 50, 2, generator=generator)
+    task = Task(kind="regression", outputs=2)
+    assert quality(finished(said, truth, teacher, task)) == pytest.approx(
+        {
+            "rmse": mean_squared_error(truth, said) ** 0.5,
+            "mae": mean_absolute_error(truth, said),
+            "r2": r2_score(truth, said),
+            "teacher_rmse": mean_squared_error(teacher, said) ** 0.5,
+        }
+    )
+
+
+def test_each_head_has_its_own_measures():
+    generator = torch.Generator().manual_seed(0)
+    said = torch.randn(50, 4, generator=generator)
+    classes = torch.randint(3, (50,), generator=generator)
+    numbers = torch.randn(50, generator=generator)
+    task = Task.several(
+        Head(name="kind", task=Task(outputs=3)),
+        Head(name="size", task=Task(kind="regression", outputs=1)),
+    )
+    case = finished(said, torch.stack([classes.float(), numbers], 1), None, task)
+    assert quality(case) == pytest.approx(
+        {
+            "top1_kind": 100 * accuracy_score(classes, said[:, :3].argmax(1)),
+            "rmse_size": mean_squared_error(numbers, said[:, 3]) ** 0.5,
+            "mae_size": mean_absolute_error(numbers, said[:, 3]),
+            "r2_size": r2_score(numbers, said[:, 3]),
+        }
+    )
+
+
+def test_a_constant_target_has_no_r2():
+    task = Task(kind="regression", outputs=1)
+    case = finished(torch.randn(5, 1), torch.ones(5, 1), None, task)
+    assert quality(case)["r2"] is None
 
 
 def test_the_bitmask_gives_back_every_item(case):

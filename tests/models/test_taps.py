@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdbench.api import UserError
+from kdbench.data.digits import DIGITS
 from kdbench.models.convnet import convnet
 from kdbench.models.mlp import mlp
 from kdbench.models.taps import TappedModel, probe
@@ -32,7 +33,7 @@ from kdbench.models.taps import TappedModel, probe
     ids=["convnet", "mlp"],
 )
 def test_every_declared_tap_has_its_shape(spec, expected):
-    found = probe(spec, tuple(spec.taps), (1, 8, 8), 10)
+    found = probe(spec, tuple(spec.taps), DIGITS)
     assert found.shapes == expected
     assert list(found.stages) == ["stage1", "stage2"]
 
@@ -41,7 +42,7 @@ def test_probing_needs_no_data_and_no_randomness():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    found = probe(convnet(8), ("stages",), (1, 8, 8), 10)
+    found = probe(convnet(8), ("stages",), DIGITS)
     assert torch.equal(torch.rand(3), expected)
     assert all(p.is_meta for p in found.model.parameters())
 
@@ -62,7 +63,7 @@ def test_tapping_changes_nothing_and_gives_the_modules_own_values():
 
 def test_an_unknown_tap_lists_what_there_is():
     with pytest.raises(UserError) as caught:
-        probe(convnet(4), ("stage3",), (1, 8, 8), 10)
+        probe(convnet(4), ("stage3",), DIGITS)
     assert "'stage3'" in str(caught.value)
     assert "'stage2'" in str(caught.value)
     assert "convnet_4" in str(caught.value)
