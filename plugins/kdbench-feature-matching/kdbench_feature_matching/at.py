@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy, Tapped
+from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
 from kdbench_feature_matching.geometry import at_least_float32, shrink, unit
 from kdbench_feature_matching.matching import match_stages, stage_pairs
 from kdbench_feature_matching.ranges import refuse_negative
@@ -48,6 +48,7 @@ class AttentionTransfer(Strategy):
     name = "at"
     family = "feature matching"
     paper = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
+    tasks = KINDS
     taps = ("stages",)
 
     power: float = 2.0  # exponent p, >= 1; paper
@@ -75,12 +76,12 @@ class AttentionTransfer(Strategy):
         return None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = at_least_float32(batch.student.logits)
+        ce = label_loss(batch.task, batch.student.logits, batch.targets)
         stages = [
             attention_loss(student, teacher, self.power)
             for student, teacher in stage_pairs(batch.student, batch.teacher)
         ]
         return {
-            "ce": self.ce_weight * F.cross_entropy(logits, batch.targets),
+            "ce": self.ce_weight * ce,
             "attention": self.at_weight * torch.stack(stages).sum(),
         }

@@ -11,7 +11,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench import Batch, Strategy, Tapped
+from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
 from kdbench_feature_matching.geometry import at_least_float32, shrink
 from kdbench_feature_matching.matching import lacks
 from kdbench_feature_matching.ranges import refuse_negative
@@ -54,6 +54,7 @@ class FitNet(Strategy):
     name = "fitnet"
     family = "feature matching"
     paper = "Romero et al. 2015, arXiv:1412.6550"
+    tasks = KINDS
 
     hint_stage: int = 2  # stage number, >= 1; the field's CIFAR-100 setting
     ce_weight: float = 1.0  # >= 0; the field's CIFAR-100 setting
@@ -100,8 +101,8 @@ class FitNet(Strategy):
                 shrink(at_least_float32(teacher.detach()), student.shape),
             )
         hint = hint_loss(batch.adapters(student), teacher)
-        logits = at_least_float32(batch.student.logits)
+        ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {
-            "ce": self.ce_weight * F.cross_entropy(logits, batch.targets),
+            "ce": self.ce_weight * ce,
             "hint": self.hint_weight * hint,
         }

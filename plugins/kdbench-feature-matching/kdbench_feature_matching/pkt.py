@@ -10,10 +10,9 @@ over all B^2 entries is the form of the authors' code, to which 30000 belongs.
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy, Tapped
+from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
 from kdbench_feature_matching.geometry import at_least_float32, unit
 from kdbench_feature_matching.matching import lacks
 from kdbench_feature_matching.ranges import refuse_negative
@@ -48,6 +47,7 @@ class ProbabilisticTransfer(Strategy):
     name = "pkt"
     family = "feature matching"
     paper = "Passalis & Tefas 2018, ECCV, arXiv:1803.10837"
+    tasks = KINDS
     taps = ("pooled",)
 
     ce_weight: float = 1.0  # >= 0; the field's CIFAR-100 setting
@@ -63,8 +63,8 @@ class ProbabilisticTransfer(Strategy):
         probability = probability_loss(
             batch.student.features["pooled"], batch.teacher.features["pooled"]
         )
-        logits = at_least_float32(batch.student.logits)
+        ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {
-            "ce": self.ce_weight * F.cross_entropy(logits, batch.targets),
+            "ce": self.ce_weight * ce,
             "probability": self.pkt_weight * probability,
         }

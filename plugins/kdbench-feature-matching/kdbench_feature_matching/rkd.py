@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy, Tapped
+from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
 from kdbench_feature_matching.geometry import SHORTEST, at_least_float32, unit
 from kdbench_feature_matching.matching import lacks
 from kdbench_feature_matching.ranges import refuse_negative
@@ -61,6 +61,7 @@ class RelationalKD(Strategy):
     name = "rkd"
     family = "feature matching"
     paper = "Park et al. 2019, arXiv:1904.05068"
+    tasks = KINDS
     taps = ("pooled",)
 
     ce_weight: float = 1.0  # >= 0; paper
@@ -77,9 +78,9 @@ class RelationalKD(Strategy):
         distance, angle = relation_losses(
             batch.student.features["pooled"], batch.teacher.features["pooled"]
         )
-        logits = at_least_float32(batch.student.logits)
+        ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {
-            "ce": self.ce_weight * F.cross_entropy(logits, batch.targets),
+            "ce": self.ce_weight * ce,
             "distance": self.distance_weight * distance,
             "angle": self.angle_weight * angle,
         }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy, Tapped
+from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
 from kdbench_feature_matching.geometry import at_least_float32, unit
 from kdbench_feature_matching.matching import stage_features
 from kdbench_feature_matching.ranges import refuse_negative
@@ -40,6 +40,7 @@ class SimilarityPreserving(Strategy):
     name = "sp"
     family = "feature matching"
     paper = "Tung & Mori 2019, arXiv:1907.09682"
+    tasks = KINDS
     taps = ("stages",)
 
     ce_weight: float = 1.0  # >= 0; paper
@@ -59,8 +60,8 @@ class SimilarityPreserving(Strategy):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         *_, student = stage_features(batch.student).values()
         *_, teacher = stage_features(batch.teacher).values()
-        logits = at_least_float32(batch.student.logits)
+        ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {
-            "ce": self.ce_weight * F.cross_entropy(logits, batch.targets),
+            "ce": self.ce_weight * ce,
             "similarity": self.sp_weight * similarity_loss(student, teacher),
         }

@@ -3,6 +3,9 @@ et al. 2017, KDD, "Learning from multiple teacher networks".
 
 p_t = mean_k softmax(z_k / T) over the teachers k
 loss = ce_weight * CE(z_s, y) + kd_weight * T^2 KL(p_t || softmax(z_s / T))
+
+In a regression p_t is the mean of the teachers' numbers, and CE and KL are squared
+errors.
 """
 
 import math
@@ -13,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy
+from kdbench import KINDS, Batch, Strategy, label_loss, label_target
 from kdbench_mutual_learning.precision import at_least_float32
 from kdbench_mutual_learning.ranges import refuse_fewer_than_two, refuse_negative
 
@@ -23,6 +26,11 @@ def log_mean_softmax(logits: Sequence[Tensor], temperature: float) -> Tensor:
     stacked = at_least_float32(torch.stack(tuple(logits)).detach())  # (K, B, C)
     log_p = F.log_softmax(stacked / temperature, dim=2)
     return log_p.logsumexp(dim=0) - math.log(len(logits))
+
+
+def mean_numbers(outputs: Sequence[Tensor]) -> Tensor:
+    """The mean of K teachers' numbers (B, D), a constant."""
+    return at_least_float32(torch.stack(tuple(outputs)).detach()).mean(0)
 
 
 def ensemble_kl(
@@ -48,6 +56,7 @@ class EnsembleKD(Strategy):
     name = "ensemble_kd"
     family = "mutual learning"
     paper = "Hinton et al. 2015, arXiv:1503.02531; You et al. 2017, KDD"
+    tasks = KINDS
 
     teachers: int = 3  # number of teachers, >= 2; our choice (Hinton et al.: 10)
     temperature: float = 4.0  # dimensionless, > 0; kd's, the field's CIFAR-100 setting
@@ -63,8 +72,23 @@ class EnsembleKD(Strategy):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         student = at_least_float32(batch.student.logits)
         teachers = [teacher.logits for teacher in batch.teachers]
-        kd = ensemble_kl(student, teachers, self.temperature)
+        if batch.task.kind == "regression":
+            kd = F.mse_loss(student, mean_numbers(teachers))
+        else:
+            kd = ensemble_kl(student, teachers, self.temperature)
         return {
-            "ce": self.ce_weight * F.cross_entropy(student, batch.targets),
+            "ce": self.ce_weight * label_loss(batch.task, student, batch.targets),
             "kd": self.kd_weight * kd,
         }
+
+    def target(self, batch: Batch) -> Tensor:
+        total = self.ce_weight + self.kd_weight
+        if total == 0:
+            raise ValueError("both weights are 0: there is nothing to learn")
+        teachers = [teacher.logits for teacher in batch.teachers]
+        if batch.task.kind == "regression":
+            soft = mean_numbers(teachers)
+        else:
+            soft = log_mean_softmax(teachers, self.temperature).exp()
+        label = label_target(batch.task, batch.targets)
+        return (self.ce_weight * label + self.kd_weight * soft) / total

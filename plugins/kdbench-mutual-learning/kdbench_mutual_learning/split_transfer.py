@@ -5,24 +5,28 @@ Phase 1, the first `split_share` of the epochs: each minimises CE(z_k, y).
 Phase 2: with q_k the mean of the other sub-models' softmax(z_j), a constant, each
 minimises transfer_weight * mean_{b,c} (softmax(z_k) - q_k)^2 + ce_weight * CE(z_k, y),
 until mean_{k,b,c} |softmax(z_k) - q_k| over an epoch is below `tolerance`.
-Sub-model 0 is deployed.
+Sub-model 0 is deployed. In a regression softmax(z) is the number itself, in standard
+deviations of the training targets, and CE the squared error.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench import Batch, Context, Strategy
+from kdbench import Batch, Context, Strategy, Task, label_loss
 from kdbench_mutual_learning.precision import at_least_float32
 from kdbench_mutual_learning.ranges import refuse_fewer_than_two, refuse_negative
 
 
-def gaps(logits: Sequence[Tensor]) -> Tensor:
-    """softmax(z_k) minus the mean of the others', a constant: (K, B, C), K >= 2."""
-    p = at_least_float32(torch.stack(tuple(logits))).softmax(dim=2)
+def gaps(outputs: Sequence[Tensor], *, probabilities: bool = True) -> Tensor:
+    """softmax(z_k) minus the mean of the others', a constant: (K, B, C), K >= 2.
+
+    Of numbers instead of logits where they are not `probabilities`.
+    """
+    p = at_least_float32(torch.stack(tuple(outputs)))
+    p = p.softmax(dim=2) if probabilities else p
     fixed = p.detach()
     return p - (fixed.sum(dim=0) - fixed) / (len(p) - 1)
 
@@ -33,7 +37,7 @@ def transfer_loss(gap: Tensor) -> Tensor:
 
 
 def disagreement(gap: Tensor) -> Tensor:
-    """Mean absolute value of (K, B, C) gaps: a probability, 0 for full agreement."""
+    """Mean absolute value of (K, B, C) gaps: 0 for full agreement."""
     return gap.detach().abs().mean()
 
 
@@ -44,13 +48,14 @@ class SplitTransfer(Strategy):
     name = "split_transfer"
     family = "mutual learning"
     paper = "the seed articles"
+    tasks = ("classification", "regression")
     teachers = 0
 
     students: int = 2  # number of sub-models, >= 2, the articles' K; the articles
     split_share: float = 0.5  # share of the epochs trained alone, [0, 1]; our choice
     transfer_weight: float = 1.0  # >= 0, phase 2, on the mean square; the articles
     ce_weight: float = 0.0  # >= 0, phase 2 only (1 in phase 1); the articles use none
-    tolerance: float = 1e-4  # probability, >= 0; stop below it; the articles
+    tolerance: float = 1e-4  # probability or deviation, >= 0; stop below it; articles
 
     def __post_init__(self) -> None:
         refuse_fewer_than_two(self, "students")
@@ -78,7 +83,7 @@ class SplitTransfer(Strategy):
     def _train_alone(self, context: Context, optimiser: torch.optim.Optimizer) -> None:
         """One epoch of phase 1."""
         for batch in context.batches():
-            ce = cross_entropies(answers(context, batch), batch.targets)
+            ce = label_losses(batch.task, answers(context, batch), batch.targets)
             context.log("ce", ce.detach())
             step(optimiser, ce)
 
@@ -88,11 +93,12 @@ class SplitTransfer(Strategy):
         items = 0
         for batch in context.batches():
             logits = answers(context, batch)
-            gap = gaps(logits)
+            gap = gaps(logits, probabilities=batch.task.kind == "classification")
             loss = self.transfer_weight * transfer_loss(gap)
             context.log("transfer", loss.detach())
             if self.ce_weight:
-                ce = self.ce_weight * cross_entropies(logits, batch.targets)
+                own = label_losses(batch.task, logits, batch.targets)
+                ce = self.ce_weight * own
                 context.log("ce", ce.detach())
                 loss = loss + ce
             step(optimiser, loss)
@@ -108,10 +114,9 @@ def answers(context: Context, batch: Batch) -> list[Tensor]:
     return [model(batch.inputs) for model in context.students]
 
 
-def cross_entropies(logits: Sequence[Tensor], targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, batch mean, summed over the sub-models."""
-    each = [F.cross_entropy(at_least_float32(z), targets) for z in logits]
-    return torch.stack(each).sum()
+def label_losses(task: Task, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
+    """The task's loss on the labels, batch mean, summed over the sub-models."""
+    return torch.stack([label_loss(task, z, targets) for z in outputs]).sum()
 
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -48,6 +48,7 @@ class Toy(Context):
     def batches(self):
         for index in torch.arange(10).split(4):
             yield Batch(
+                task=self.task,
                 inputs=self.inputs[index],
                 targets=self.targets[index],
                 index=index,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench import Batch, Strategy
-from kdbench_pseudo_label.hard_pseudo_label import at_least_float32
+from kdbench_pseudo_label.precision import at_least_float32
 from kdbench_pseudo_label.ranges import refuse_negative
 
 

@@ -2,26 +2,26 @@
 equation 14, with the labels given by a teacher (in the paper by the network itself).
 
 loss = ce_weight * CE(z_s, y) + pseudo_weight * CE(z_s, argmax_c z_t)
+
+In a regression the pseudo-label is the teacher's number, and CE the squared error.
 """
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy
+from kdbench import KINDS, Batch, Strategy, Task, label_loss, label_target
 from kdbench_pseudo_label.ranges import refuse_negative
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision widened to float32; float32 and float64 as they are."""
-    return x if x.dtype == torch.float64 else x.float()
+def pseudo_labels(task: Task, teacher: Tensor) -> Tensor:
+    """What the teacher calls the items: (B,) its arg-max, or (B, K) its numbers."""
+    return teacher.argmax(dim=1) if task.kind == "classification" else teacher.detach()
 
 
-def pseudo_label_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy of (B, C) logits to the teacher's arg-max, in nats: batch mean."""
-    return F.cross_entropy(at_least_float32(student), teacher.argmax(dim=1))
+def pseudo_label_loss(task: Task, student: Tensor, teacher: Tensor) -> Tensor:
+    """The task's loss against what the teacher calls the items: batch mean."""
+    return label_loss(task, student, pseudo_labels(task, teacher))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class HardPseudoLabel(Strategy):
     name = "hard_pseudo_label"
     family = "pseudo-label"
     paper = "Lee 2013, ICML Workshop on Challenges in Representation Learning"
+    tasks = KINDS
+    needs_probabilities = False
 
     ce_weight: float = 0.0  # >= 0, on the true labels; the seed articles use none
     pseudo_weight: float = 1.0  # >= 0, on the teacher's labels; the seed articles
@@ -39,9 +41,20 @@ class HardPseudoLabel(Strategy):
         refuse_negative(self, ("ce_weight", "pseudo_weight"))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        student = at_least_float32(batch.student.logits)
-        pseudo = pseudo_label_loss(student, batch.teacher.logits)
+        student = batch.student.logits
+        pseudo = pseudo_label_loss(batch.task, student, batch.teacher.logits)
         terms = {"pseudo": self.pseudo_weight * pseudo}
         if self.ce_weight:
-            terms["ce"] = self.ce_weight * F.cross_entropy(student, batch.targets)
+            ce = label_loss(batch.task, student, batch.targets)
+            terms["ce"] = self.ce_weight * ce
         return terms
+
+    def target(self, batch: Batch) -> Tensor:
+        total = self.ce_weight + self.pseudo_weight
+        if total == 0:
+            raise ValueError("both weights are 0: there is nothing to learn")
+        pseudo = label_target(
+            batch.task, pseudo_labels(batch.task, batch.teacher.logits)
+        )
+        label = label_target(batch.task, batch.targets)
+        return (self.ce_weight * label + self.pseudo_weight * pseudo) / total

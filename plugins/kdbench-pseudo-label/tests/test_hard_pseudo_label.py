@@ -5,7 +5,9 @@ import torch
 from kdbench_pseudo_label.hard_pseudo_label import HardPseudoLabel, pseudo_label_loss
 from torch import nn
 
-from kdbench import UserError
+from kdbench import Task, UserError
+
+TASK = Task(outputs=3)
 
 
 def reference(student, teacher):
@@ -22,7 +24,7 @@ def reference(student, teacher):
 def test_matches_the_definition(given, assert_same, size, scale):
     teacher = given.normal(*size, scale=scale).detach()
     assert_same(
-        lambda s: pseudo_label_loss(s, teacher),
+        lambda s: pseudo_label_loss(TASK, s, teacher),
         lambda s: reference(s, teacher),
         given.normal(*size, scale=scale),
     )
@@ -35,7 +37,7 @@ def test_trains_the_student_only(given, assert_trains):
 
 def test_weights_scale_their_own_term(given):
     batch = given.batch()
-    pseudo = pseudo_label_loss(batch.student.logits, batch.teacher.logits)
+    pseudo = pseudo_label_loss(TASK, batch.student.logits, batch.teacher.logits)
     assert HardPseudoLabel().loss(batch) == {"pseudo": pseudo}
     terms = HardPseudoLabel(ce_weight=2, pseudo_weight=3).loss(batch)
     torch.testing.assert_close(terms["pseudo"], 3 * pseudo)
@@ -57,3 +59,25 @@ def test_bfloat16(given, assert_trains):
 def test_refuses_a_negative_weight():
     with pytest.raises(UserError, match="pseudo_weight must be >= 0"):
         HardPseudoLabel.configured({"pseudo_weight": -1})
+
+
+def test_a_pseudo_label_of_numbers_is_the_teachers_number(given, assert_trains):
+    task = Task(kind="regression", outputs=2)
+    batch = given.batch(task=task)
+    terms = HardPseudoLabel(ce_weight=0.5, pseudo_weight=2).loss(batch)
+    student, teacher = batch.student.logits, batch.teacher.logits
+    pseudo = (student - teacher).square().sum().item() / student.numel()
+    label = (student - batch.targets).square().sum().item() / student.numel()
+    assert terms["pseudo"].item() == pytest.approx(2 * pseudo)
+    assert terms["ce"].item() == pytest.approx(0.5 * label)
+    assert_trains(HardPseudoLabel(), batch)
+
+
+def test_a_target_is_the_teachers_label_and_the_given_one(given):
+    batch = given.batch(items=6, classes=3)
+    said = torch.nn.functional.one_hot(batch.teacher.logits.argmax(1), 3)
+    given_labels = torch.nn.functional.one_hot(batch.targets, 3)
+    target = HardPseudoLabel(ce_weight=1, pseudo_weight=3).target(batch)
+    torch.testing.assert_close(target, (given_labels + 3 * said) / 4)
+    with pytest.raises(ValueError, match="nothing to learn"):
+        HardPseudoLabel(ce_weight=0, pseudo_weight=0).target(batch)

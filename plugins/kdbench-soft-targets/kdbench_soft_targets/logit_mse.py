@@ -4,7 +4,8 @@ arXiv:2105.08919.
 loss = ce_weight * CE(z_s, y) + mse_weight * mean_{b,c} (z_s - z_t)^2
 
 The mean over classes makes the weight comparable between data sets. For centred logits
-it is twice the limit of T^2 KL as T grows (Hinton et al. 2015, equation 4).
+it is twice the limit of T^2 KL as T grows (Hinton et al. 2015, equation 4). In a
+regression the "logits" are the numbers themselves, and CE is their squared error.
 """
 
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy
+from kdbench import KINDS, Batch, Strategy, label_loss
 from kdbench_soft_targets.divergence import at_least_float32
 from kdbench_soft_targets.ranges import refuse_negative
+from kdbench_soft_targets.targets import mixed_target
 
 
 def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -29,6 +31,7 @@ class LogitMSE(Strategy):
     name = "logit_mse"
     family = "soft targets"
     paper = "Ba & Caruana 2014, arXiv:1312.6184; Kim et al. 2021, arXiv:2105.08919"
+    tasks = KINDS
 
     ce_weight: float = 0.1  # >= 0; our choice, kd's (Ba & Caruana use 0); tune
     mse_weight: float = 0.9  # >= 0; our choice, kd's: no published default; tune
@@ -37,8 +40,11 @@ class LogitMSE(Strategy):
         refuse_negative(self, ("ce_weight", "mse_weight"))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        student = at_least_float32(batch.student.logits)
+        student = batch.student.logits
         return {
-            "ce": self.ce_weight * F.cross_entropy(student, batch.targets),
+            "ce": self.ce_weight * label_loss(batch.task, student, batch.targets),
             "mse": self.mse_weight * logit_mse(student, batch.teacher.logits),
         }
+
+    def target(self, batch: Batch) -> Tensor:
+        return mixed_target(batch, self.ce_weight, self.mse_weight)
