@@ -1,0 +1,96 @@
+"""Parquet tables of recordings, as the Hugging Face hub exports them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kdbench import UserError
+from kdbench_audio.clips import Clip
+
+SPLITS = {"train": False, "test": True}
+"""Prefix of the file's name -> whether its recordings are the test set's."""
+
+
+def read_tables(folder: Path, classes: int) -> list[Clip]:
+    """The recordings of `train*.parquet` and `test*.parquet`; [] if there are none.
+
+    Raises UserError where a split is missing, a file unreadable, a column absent, or a
+    row has no audio, a label outside 0..classes-1 or no speaker. Rows count from 0.
+    """
+    files = {split: sorted(folder.glob(f"{split}*.parquet")) for split in SPLITS}
+    if not any(files.values()):
+        return []
+    for split, found in files.items():
+        if not found:
+            raise UserError(
+                f"{folder} holds no {split}*.parquet beside the other split's; add it"
+            )
+    return [
+        clip
+        for split, found in files.items()
+        for path in found
+        for clip in _clips(path, SPLITS[split], classes)
+    ]
+
+
+def _clips(path: Path, test: bool, classes: int) -> Iterator[Clip]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read as parquet: {error}") from error
+    audio, label, speaker = _columns(path, table.schema)
+    rows = table.select([audio, label, speaker]).to_pylist()
+    for number, row in enumerate(rows):
+        where = f"{path}, row {number}"
+        sound, digit, voice = row[audio] or {}, row[label], row[speaker]
+        name = PurePosixPath(sound.get("path") or "").name
+        if not sound.get("bytes"):
+            raise UserError(f"{where} ({name or 'no name'}): there are no audio bytes")
+        if digit is None or not 0 <= digit < classes:
+            raise UserError(f"{where}: label {digit} is not one of 0 to {classes - 1}")
+        if not voice:
+            raise UserError(f"{where}: the speaker is missing")
+        yield Clip(
+            name=name,
+            where=f"{where} ({name})" if name else where,
+            data=sound["bytes"],
+            label=digit,
+            speaker=voice,
+            test=test,
+        )
+
+
+def _columns(path: Path, schema: Any) -> tuple[str, str, str]:
+    """Names of the audio, label and speaker columns; the audio is told by its type."""
+    import pyarrow as pa
+
+    sounds = [
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type)
+        and {"bytes", "path"} <= {part.name for part in field.type}
+    ]
+    types = {field.name: field.type for field in schema}
+    good = (
+        len(sounds) == 1
+        and pa.types.is_integer(types.get("label", pa.null()))
+        and _is_text(types.get("speaker", pa.null()))
+    )
+    if not good:
+        columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+        raise UserError(
+            f"{path}: expected one column of structs {{bytes, path}}, an integer label "
+            f"and a string speaker; it has {columns}"
+        )
+    return sounds[0], "label", "speaker"
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
