@@ -21,7 +21,7 @@ demo: .venv/installed
 	$(BIN)/kdbench run digits
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -61,8 +61,8 @@ clean:
 	@$(call install,-e ".[dev]")
 	@touch .venv/installed
 
-# $(1): how to install kdbench itself. The build tool goes first, so that each of the
-# five editable installs need not fetch its own.
+# $(1): how to install kdbench itself. The build tool goes first, so that none of the
+# editable installs need fetch its own.
 define install
 echo "installing into .venv (a few minutes the first time, most of it PyTorch)"; \
 { $(PIP) install --quiet -c constraints.txt hatchling editables && \

@@ -168,6 +168,10 @@ def test_every_bundled_plugin_is_ok(host):
         "kdbench-feature-matching",
         "kdbench-pseudo-label",
         "kdbench-mutual-learning",
+        "kdbench-sklearn",
+        "kdbench-text",
+        "kdbench-audio",
+        "kdbench-compression",
     }
 
 

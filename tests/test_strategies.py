@@ -26,7 +26,8 @@ SLOW_LEARNERS = {"at": 20.0, "fitnet": 30.0, "sp": 40.0}
 
 def test_every_strategy_learns(trained, host):
     """Far above the 10% of an untrained student, and finite to the end."""
-    assert set(trained) == set(host.names("strategies"))
+    elsewhere = {"teacher_features", "patient_kd", "tinybert_attention"}
+    assert set(trained) == set(host.names("strategies")) - elsewhere
     for label, record in trained.items():
         assert record.measures["top1"] > SLOW_LEARNERS.get(label, 60.0), label
         for name, curve in record.curves.items():
