@@ -9,7 +9,7 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from kdbench.engine.teacher import weights_hash
 from kdbench.job import SPEED_SAMPLE, Emit, Job, perform, weights_path
 from kdbench.measure import measure_all
 from kdbench.measure.size import macs, parameters, serialised
-from kdbench.plan import Plan
+from kdbench.plan import Group, Plan
 from kdbench.plugins import Host
 from kdbench.provenance import environment, now
 from kdbench.records import Record, SpeedRecord, digest
@@ -61,14 +61,15 @@ def find_device(name: str) -> str:
 
 def check_data(
     suite: Suite, host: Host, data_dir: Path | None, download: bool
-) -> tuple[Suite, list[str]]:
+) -> tuple[Suite, dict[str, int], list[str]]:
     """Load every dataset of the suite once, before anything starts.
 
-    Of several systems those whose data are missing are left out, and said so. Raises
-    UserError where nothing is left, and where data are broken or do not suit the
-    recipe.
+    Returns the suite, training items by dataset, and what a user must know. Of several
+    systems those whose data are missing are left out, and said so. Raises UserError
+    where nothing is left, and where data are broken or do not suit the recipe.
     """
     kept, missing, notes = [], {}, []
+    items = {}
     for part in suite.parts:
         for name in part.datasets:
             dataset = host.dataset(name)
@@ -77,6 +78,7 @@ def check_data(
             except UserError as error:
                 missing[part.title] = str(error)
                 break
+            items[name] = len(data.train.targets)
             notes += [f"{name}: {note}" for note in data.notes]
             try:
                 Feed(data, dataset.task, part.recipe, 0, torch.device("cpu"))
@@ -89,18 +91,22 @@ def check_data(
     left_out = [f"left out: {title}: {why}" for title, why in missing.items()]
     if missing:
         suite = only_systems(suite, kept)
-    return suite, list(dict.fromkeys(notes)) + left_out
+    return suite, items, list(dict.fromkeys(notes)) + left_out
 
 
 def make_jobs(
     plan: Plan,
     host: Host,
+    items: Mapping[str, int],
     folder: Path,
     data_dir: Path | None,
     device: str,
     checkpoint_every_s: float,
 ) -> list[Job]:
-    """One job for each open group: those that others need first, then the longest."""
+    """One job for each open group: those that others need first, then the longest.
+
+    `items` are the training items of each dataset.
+    """
     open_ids = {group.id for group in plan.todo}
     jobs: list[tuple[bool, float, Job]] = []
     for group in plan.todo:
@@ -108,7 +114,7 @@ def make_jobs(
         names = {m for run in group.runs for m in (*run.students, *run.teachers)}
         size = {name: _macs(host.model(name), dataset) for name in names}
         tiny = max(size.values()) < TINY_MACS and device == "cpu"
-        work = sum(
+        work = items[dataset.name] * sum(
             STEP_MACS + size[m] for r in group.runs for m in (*r.students, *r.teachers)
         )
         job = Job(
@@ -119,11 +125,18 @@ def make_jobs(
             threads=1 if tiny else os.cpu_count() or 1,
             plugin_files=host.files,
             checkpoint_every_s=checkpoint_every_s,
-            work=work / len(group.runs),
+            work=work / len(group.runs) / _passes_of(group, host),
             needs=frozenset(run.id for run in group.teachers) & open_ids,
         )
         jobs += [(bool(group.teachers), -work, part) for part in _parts(job)]
     return [job for *_, job in sorted(jobs, key=lambda row: row[:2])]
+
+
+def _passes_of(group: Group, host: Host) -> int:
+    """How many of the recipe's epochs one pass of a fitted student stands for."""
+    run = group.runs[0]
+    fitted = host.model(run.students[0]).learner == "fitted"
+    return run.recipe.epochs if fitted else 1
 
 
 def _parts(job: Job) -> list[Job]:

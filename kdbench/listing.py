@@ -33,7 +33,7 @@ COLUMNS = {
     "strategies": ("name", "family", "paper", "plugin"),
     "models": ("name", "summary", "taps", "plugin"),
     "pairs": ("name", "teachers", "students", "summary", "plugin"),
-    "datasets": ("name", "summary", "inputs", "classes", "source", "plugin"),
+    "datasets": ("name", "summary", "inputs", "task", "source", "plugin"),
     "suites": ("name", "title", "plugin"),
     "measures": ("name", "summary", "unit", "better", "plugin"),
     "executors": ("name", "summary", "plugin"),
@@ -66,8 +66,8 @@ def _facts(thing: Any) -> dict[str, Any]:
     if isinstance(thing, Model):
         row["taps"] = list(thing.taps)
     if isinstance(thing, Dataset):
-        row["inputs"] = thing.input_shape
-        row["classes"] = thing.task.outputs
+        row["inputs"] = row.pop("input_shape")
+        row["task"] = thing.task.sentence()
     return row
 
 
@@ -104,7 +104,8 @@ def show_one(host: Host, name: str) -> None:
 
 def _show_facts(console: Console, facts: dict[str, Any]) -> None:
     for key, value in facts.items():
-        if not callable(value):
+        said = value not in (None, "", 0, False)
+        if said and not callable(value):
             console.print(f"  {key}: {_text(value)}", markup=False, highlight=False)
 
 
@@ -120,6 +121,7 @@ def _show_strategy(console: Console, strategy: type[Strategy]) -> None:
             "family": strategy.family,
             "paper": strategy.paper,
             "tasks": strategy.tasks,
+            "students": [k for k in ("gradient", "fitted") if strategy.teaches(k)],
             "level": 4 if strategy.drives_itself() else "1-3 (trains in lockstep)",
         },
     )

@@ -88,7 +88,9 @@ class Model:
     its extra state, a uint8 tensor; `probabilities` is False where its outputs are no
     logits of probabilities. `from_teacher(teacher, input_shape, outputs)` makes the
     student out of the pair's trained teacher, in the architecture of `build`. `deploy`
-    turns the trained student into what is measured and shipped.
+    turns the trained student into what is measured and shipped. `weights` gives the
+    state of a model that was trained elsewhere: as a teacher it is loaded and measured,
+    not trained; `version` then names that state, such as the hash of its file.
     """
 
     name: str
@@ -101,6 +103,8 @@ class Model:
     probabilities: bool = True
     from_teacher: Callable[[nn.Module, Shape, int], nn.Module] | None = None
     deploy: Callable[[nn.Module], nn.Module] | None = None
+    weights: Callable[[], Mapping[str, Tensor]] | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -242,11 +242,13 @@ def code_of(thing: object) -> str:
 
     A model made out of others, given to its builder, has their sources in it too.
     """
+    version = ""
     if isinstance(thing, Model):
+        version = thing.version
         thing = thing.build
     elif isinstance(thing, Dataset):
         thing = thing.load
-    made_of = []
+    made_of = [version] if version else []
     while hasattr(thing, "func"):  # functools.partial, or what is built like it
         given = (*getattr(thing, "args", ()), *getattr(thing, "keywords", {}).values())
         made_of += [code_of(model) for model in given if isinstance(model, Model)]

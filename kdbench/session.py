@@ -87,7 +87,7 @@ class Session:
             self.host.all(kind)
         finished = usable(self.folder, known_records(self.folder), self.host)
         make_plan(self.suite, self.host, finished)  # every name is right
-        suite, notes = check_data(
+        suite, items, notes = check_data(
             self.suite, self.host, options.data_dir, options.download
         )
         plan = make_plan(suite, self.host, finished)
@@ -100,6 +100,7 @@ class Session:
             jobs = make_jobs(
                 plan,
                 self.host,
+                items,
                 self.folder,
                 options.data_dir,
                 self.device,

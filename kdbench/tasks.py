@@ -53,6 +53,16 @@ class Task:
             return 0
         return sum(max(1, head.task.columns) for head in self.heads) or self.outputs
 
+    def sentence(self) -> str:
+        """Such as "10 classes", "1 number (metres)" or the heads by name."""
+        if self.heads:
+            parts = (f"{head.name}: {head.task.sentence()}" for head in self.heads)
+            return "; ".join(parts)
+        if self.kind == "classification":
+            return f"{self.outputs} classes"
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.outputs} number{'s' if self.outputs > 1 else ''}{unit}"
+
     @property
     def headline(self) -> Headline:
         """The number that students are ranked by; of several heads, the first's."""

@@ -93,3 +93,7 @@ def test_heads_and_the_kind_go_together():
         Task(kind="multi-task", outputs=3)
     with pytest.raises(ValueError, match="5 outputs, not 4"):
         Task(kind="multi-task", outputs=4, heads=HEADS.heads)
+
+
+def test_a_task_in_words():
+    assert HEADS.sentence() == "size: 2 numbers (metres); kind: 3 classes"

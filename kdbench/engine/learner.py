@@ -189,6 +189,9 @@ class Learner:
                 )
         if self.adapters is not None:
             self.adapters.to(feed.device).train()
+        if run.is_teacher and specs[0].weights is not None:
+            modules[0].load_state_dict(specs[0].weights())
+            self.position = (feed.recipe.epochs, 0)  # there is nothing to train
         self.optimiser = make_optimiser(feed.recipe, self._trained())
         self._labelled = feed.labelled(strategy.label_fraction)
         self._generator = torch.Generator()

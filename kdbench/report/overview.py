@@ -12,7 +12,7 @@ from kdbench.report.tables import CSV_ONLY, Cell, Column, Row, Table, word
 
 COLUMNS = (
     Column("system", "System", numeric=False),
-    Column("setting", "Dataset / pair", numeric=False, level=5),
+    Column("setting", "Dataset / pair", numeric=False, level=CSV_ONLY),
     Column("strategy", "Strategy", numeric=False),
     Column("model", "Model", numeric=False, level=3),
     Column("measure", "Measure", numeric=False),
@@ -42,7 +42,7 @@ def overview_table(sections: Sequence[Section]) -> Table | None:
         return None
     return Table(
         key="systems",
-        title="Systems",
+        title="Teachers and students",
         caption=CAPTION,
         columns=COLUMNS,
         rows=tuple(rows),

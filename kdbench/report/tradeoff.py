@@ -47,6 +47,7 @@ class Column:
 AXES = {
     "latency_ms": ("latency", "latency at batch 1 (ms, median)"),
     "parameters": ("size", "parameters"),
+    "size_bytes": ("size", "size (bytes)"),
 }
 
 
@@ -60,7 +61,8 @@ def tradeoff_plots(sections: Sequence[Section]) -> list[Plot]:
     for (dataset, recipe, _), group in groups.items():
         several = sum(key[0] == dataset for key in groups) > 1
         stem = f"{dataset}-{recipe}" if several else dataset
-        for measure, (name, axis) in AXES.items():
+        for measure in ("latency_ms", _size_of(group)):
+            name, axis = AXES[measure]
             columns, where = _columns(group, measure)
             if len({column.x for column in columns}) < 2:
                 continue
@@ -76,6 +78,12 @@ def tradeoff_plots(sections: Sequence[Section]) -> list[Plot]:
                 )
             )
     return plots
+
+
+def _size_of(sections: Sequence[Section]) -> str:
+    """Parameters, or bytes where a model such as a tree has none to count."""
+    known = [e.measure("parameters") for s in sections for e in deployed(s)]
+    return "parameters" if all(known) else "size_bytes"
 
 
 def _slug(text: str) -> str:
@@ -97,7 +105,7 @@ def _columns(sections: Sequence[Section], measure: str) -> tuple[list[Column], s
     for section, entry in entries:
         x = (
             entry.measure(measure)
-            if measure == "parameters"
+            if measure != "latency_ms"
             else entry.speed_of(measure)
         )
         if not x:
@@ -229,7 +237,8 @@ def _draw(
             colour = INK if mark == "o" else COLOURS[0]
             axes.plot(x, value, mark, color=colour, markerfacecolor="none", zorder=4)
     teacher = f" from {column.taught_by}" if models.count(column.model) > 1 else ""
-    return x, best, f"{column.model}{teacher}\n{shorten(label, 24)}"
+    told = "" if column.model.endswith(label) else f"\n{shorten(label, 24)}"
+    return x, best, f"{column.model}{teacher}{told}"
 
 
 def _legend(axes: Axes) -> None:

@@ -59,6 +59,11 @@ def halved(net):
     for p in net.parameters(): p.data = p.data.bfloat16().float()
     return net
 
+def best():
+    net = Net((64,), 10)
+    for p in net.parameters(): p.data.fill_(0.5)
+    return net.state_dict()
+
 @hookimpl
 def kdbench_models():
     taps = {"stage1": "stage1", "pooled": "head:input"}
@@ -71,13 +76,14 @@ def kdbench_models():
         Model(name="net", summary="", build=Net, **common),
         Model(name="copy", summary="", build=Net,
               from_teacher=lambda teacher, *_: deepcopy(teacher), **common),
+        Model(name="bought", summary="", build=Net, weights=best, **common),
         Model(name="rounded", summary="", build=Net, deploy=halved, **common),
     ]
 
 @hookimpl
 def kdbench_pairs():
     return [Pair(name=f"{t}-{s}", teachers=(t,), students=(s,))
-            for t in ("net", "centroids", "margins")
+            for t in ("net", "centroids", "margins", "bought")
             for s in ("net", "centroids", "copy", "rounded")]
 """
 
@@ -249,3 +255,14 @@ def test_what_is_deployed_is_what_is_measured_and_kept(run, tmp_path):
     for value in load_file(path).values():
         assert torch.equal(value, value.bfloat16().float())
     assert "latency_ms" not in record.measures  # timed later, on an idle machine
+
+
+def test_a_model_trained_elsewhere_is_measured_and_not_trained(run, tmp_path):
+    from safetensors.torch import load_file
+
+    teacher = run("digits", "bought-net", "kd")["teacher"]
+    [path] = (tmp_path / "other" / "weights").glob(f"{teacher.id}*")
+    assert all((value == 0.5).all() for value in load_file(path).values())
+    assert teacher.measures["top1"] < 15
+    assert teacher.curves == {}
+    assert teacher.cost["student_epochs"] == 0
