@@ -272,6 +272,13 @@ class Context(ABC):
     def batches(self) -> Iterator[Batch]:
         """This epoch's batches; `students` and `teachers` of each are empty."""
 
+    def items(self) -> Iterator[Batch]:
+        """The training set in order, every item once and as it is: for what is fitted.
+
+        Counts as one epoch.
+        """
+        return self.batches()
+
     @abstractmethod
     def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The recipe's optimiser over these; the context keeps its learning rate."""

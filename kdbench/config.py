@@ -60,8 +60,19 @@ class Suite(Strict):
         changes = system.recipe.model_dump(exclude_unset=True)
         return Suite(**own, recipe=Recipe(**self.recipe.model_dump() | changes))
 
+    @field_validator("systems", mode="before")
+    @classmethod
+    def _is_a_list(cls, systems: object) -> object:
+        if not isinstance(systems, dict):
+            return systems
+        raise ValueError("write [[systems]], with two brackets, for each of them")
+
     @model_validator(mode="after")
     def _whole(self) -> Suite:
+        titles = [system.title for system in self.systems]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"two systems have the title {title!r}")
         for part in self.systems or (self,):
             where = f" of system {part.title!r}" if self.systems else ""
             for key in ("datasets", "pairs", "strategies"):
@@ -161,9 +172,11 @@ def _explain(error: ValidationError, where: str, text: str) -> str:
     keys = [str(part) for part in problem["loc"]]
     key = keys[-1] if keys else ""
     line = _line_of(next((k for k in reversed(keys) if not k.isdigit()), ""), text)
+    if keys[:1] == ["systems"] and len(keys) > 2:  # counted as an author would
+        keys = [f"systems (number {int(keys[1]) + 1})", *keys[2:]]
     place = f"{where}, line {line}" if line else where
     if problem["type"] == "extra_forbidden":
-        kind = System if "systems" in keys[:-1] else Suite
+        kind = System if keys[0].startswith("systems") else Suite
         fields = Recipe.model_fields if "recipe" in keys[:-1] else kind.model_fields
         near = difflib.get_close_matches(key, fields, n=2, cutoff=0.5)
         options = " or ".join(map(repr, near)) or ", ".join(sorted(fields))

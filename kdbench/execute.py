@@ -68,27 +68,29 @@ def check_data(
     systems those whose data are missing are left out, and said so. Raises UserError
     where nothing is left, and where data are broken or do not suit the recipe.
     """
-    kept, missing, notes = [], {}, []
+    kept, missing, notes = [], [], []
     items = {}
     for part in suite.parts:
+        there = []
         for name in part.datasets:
             dataset = host.dataset(name)
             try:
                 data = loaded(dataset, data_dir, download)
             except UserError as error:
-                missing[part.title] = str(error)
-                break
+                missing.append((part.title, str(error)))
+                continue
+            there.append(name)
             items[name] = len(data.train.targets)
             notes += [f"{name}: {note}" for note in data.notes]
             try:
                 Feed(data, dataset.task, part.recipe, 0, torch.device("cpu"))
             except ValueError as error:
                 raise UserError(f"dataset {name!r} with this recipe: {error}") from None
-        else:
-            kept.append(part)
-    if not kept:
-        raise UserError("\n".join(dict.fromkeys(missing.values())))
-    left_out = [f"left out: {title}: {why}" for title, why in missing.items()]
+        if there:
+            kept.append(part.model_copy(update={"datasets": tuple(there)}))
+    if not kept or (missing and not suite.systems):
+        raise UserError("\n".join(dict.fromkeys(why for _, why in missing)))
+    left_out = [f"left out: {title}: {why}" for title, why in missing]
     if missing:
         suite = only_systems(suite, kept)
     return suite, items, list(dict.fromkeys(notes)) + left_out

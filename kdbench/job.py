@@ -97,11 +97,24 @@ class _Work:
         data = _load(self.dataset.load, self.job.data_dir)
         self.task = self.dataset.task
         self.feed = Feed(data, self.task, first.recipe, first.seed, self.device)
-        self.teachers = [self._teacher(run) for run in self.job.group.teachers]
+        self.teacher_ids: list[str] = []
+        self.teachers: list[tuple[Model, nn.Module]] = []
+        for run in self.job.group.teachers:
+            self._add_teacher(run)
         self.teacher_logits = (
             predict(self.teachers[0][1], self.feed) if self.teachers else None
         )
         self.saver = Saver(self.job.folder / "checkpoints", self.job.checkpoint_every_s)
+
+    def _add_teacher(self, run: Run) -> None:
+        """Load a teacher; what learns from one that is not there fails alone."""
+        try:
+            self.teachers.append(self._teacher(run))
+            self.teacher_ids.append(run.id)
+        except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+            for student in list(self.open):
+                if run.id in student.teacher_runs:
+                    self.fail(student, f"{reason_of(error)} before training")
 
     def _teacher(self, run: Run) -> tuple[Model, nn.Module]:
         spec = self.host.model(run.students[0])
@@ -158,19 +171,20 @@ class _Work:
     def _fresh(self, run: Run) -> Learner:
         name = "scratch" if run.is_teacher else run.strategy
         strategy = self.host.strategy(name).configured(run.params)
-        ids = [teacher.id for teacher in self.job.group.teachers]
         return Learner(
             run,
             strategy,
             [self.host.model(name) for name in run.students],
             self.teachers,
-            [ids.index(i) for i in run.teacher_runs[: strategy.teachers]],
+            [self.teacher_ids.index(i) for i in run.teacher_runs[: strategy.teachers]],
             self.feed,
             self.dataset,
         )
 
     def solo(self, stop: Callable[[], bool]) -> None:
         self.prepare()
+        if not self.open:
+            return
         [run] = self.job.group.runs
         name = "scratch" if run.is_teacher else run.strategy
         learner = Solo(

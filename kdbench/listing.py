@@ -65,6 +65,10 @@ def _facts(thing: Any) -> dict[str, Any]:
     row = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
     if isinstance(thing, Model):
         row["taps"] = list(thing.taps)
+        row["made from its teacher"] = "yes" if row.pop("from_teacher") else ""
+        row["deployed as another network"] = "yes" if row.pop("deploy") else ""
+        row["trained elsewhere"] = "yes" if row.pop("weights") else ""
+        row["probabilities"] = "yes" if thing.probabilities else "no"
     if isinstance(thing, Dataset):
         row["inputs"] = row.pop("input_shape")
         row["task"] = thing.task.sentence()

@@ -11,7 +11,7 @@ from kdbench.api import Dataset, Model, Pair, Strategy, Tapped, UserError
 from kdbench.config import Selection, Suite, label_of, parse_selection, with_controls
 from kdbench.models.taps import probe
 from kdbench.plugins import Host, code_of
-from kdbench.records import Record, Run, digest
+from kdbench.records import Recipe, Record, Run, digest
 
 CONTROLS = ("scratch", "kd")
 """Protocol rule 2: every table holds teacher, scratch and kd from the same harness."""
@@ -115,23 +115,20 @@ class _Layout:
     teachers: dict[str, Run] = field(default_factory=dict)
     skipped: dict[str, tuple[Run, str]] = field(default_factory=dict)
     probes: dict[tuple[object, ...], Tapped | UserError] = field(default_factory=dict)
+    owners: dict[tuple[str, str, Recipe], str] = field(default_factory=dict)
 
     def add(
         self, part: Suite, dataset: Dataset, pair: Pair, strategy: Strategy, label: str
     ) -> None:
-        wanted = [
-            pair.teachers[k % len(pair.teachers)] for k in range(strategy.teachers)
-        ]
-        members = [
+        students, wanted = members(pair, strategy)
+        taught_by = [
             self._teacher(part, dataset, name, wanted[:k].count(name))
             for k, name in enumerate(wanted)
         ]
         # the first teacher measures fidelity, also of a strategy that learns from none
-        reference = members or [self._teacher(part, dataset, pair.teachers[0], 0)]
+        reference = taught_by or [self._teacher(part, dataset, pair.teachers[0], 0)]
+        self._claim(part, dataset, pair)
         system = part.title if self.suite.systems else ""
-        students = tuple(
-            pair.students[k % len(pair.students)] for k in range(strategy.students)
-        )
         for seed in range(part.seeds):
             run = Run(
                 dataset=dataset.name,
@@ -154,6 +151,17 @@ class _Layout:
                 self.teachers.update({t.id: t for t in reference})
             else:
                 self.skipped[run.id] = (run, reason)
+
+    def _claim(self, part: Suite, dataset: Dataset, pair: Pair) -> None:
+        """Refuse two systems whose runs would stand in one table under two names."""
+        key = (dataset.name, pair.name, part.recipe)
+        owner = self.owners.setdefault(key, part.title)
+        if owner != part.title:
+            raise UserError(
+                f"suite {self.suite.name!r}: the systems {owner!r} and {part.title!r} "
+                f"train the same pair {pair.name!r} on {dataset.name!r} by the same "
+                "recipe; put their strategies into one system"
+            )
 
     def _teacher(self, part: Suite, dataset: Dataset, model: str, seed: int) -> Run:
         """The run that trains this teacher: one checkpoint for all student seeds."""
@@ -190,8 +198,13 @@ class _Layout:
                 f"{strategy.name} is defined for {' and '.join(strategy.tasks)}, and "
                 f"{dataset.name} is a {dataset.task.kind} dataset"
             )
-        leading = [self.host.model(m) for m in (pair.students[0], pair.teachers[0])]
-        unfit = _unfit(strategy, leading[0], leading[1], dataset)
+        students, teachers = members(pair, strategy)
+        unfit = _unfit(
+            strategy,
+            [self.host.model(name) for name in students],
+            [self.host.model(name) for name in teachers or pair.teachers[:1]],
+            dataset,
+        )
         if unfit:
             return unfit
         names = [pair.students[0], pair.teachers[0], *pair.students[1:]]
@@ -258,14 +271,39 @@ class _Layout:
         )
 
 
+def members(pair: Pair, strategy: Strategy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The students and the teachers that the strategy takes of the pair, in turn."""
+    students = pair.students * strategy.students
+    teachers = pair.teachers * strategy.teachers
+    return students[: strategy.students], teachers[: strategy.teachers]
+
+
 def _is_fitted(model: Model) -> bool:
     return model.learner == "fitted"
 
 
 def _unfit(
-    strategy: Strategy, student: Model, teacher: Model, dataset: Dataset
+    strategy: Strategy,
+    students: Sequence[Model],
+    teachers: Sequence[Model],
+    dataset: Dataset,
 ) -> str | None:
-    """Why the strategy has no way to train this kind of student, or None."""
+    """Why the strategy cannot train such students by such teachers, or None."""
+    for model in (*students, *teachers):
+        if _is_fitted(model) and dataset.task.heads:
+            return f"{model.name} has one head, and {dataset.name} asks for several"
+    for student in students:
+        reason = _unfit_student(strategy, student)
+        if reason:
+            return reason
+    for teacher in teachers:
+        reason = _unfit_teacher(strategy, teacher, dataset)
+        if reason:
+            return reason
+    return None
+
+
+def _unfit_student(strategy: Strategy, student: Model) -> str | None:
     if not strategy.teaches(student.learner):
         if _is_fitted(student):
             return (
@@ -273,17 +311,20 @@ def _unfit(
                 "gives no target to fit"
             )
         return f"{strategy.name} fits students, and {student.name} learns by gradients"
-    if _is_fitted(student) and dataset.task.heads:
-        return f"{student.name} has one head, and {dataset.name} asks for several"
-    if strategy.teachers and strategy.needs_probabilities and not teacher.probabilities:
+    if student.from_teacher is not None and strategy.students > 1:
+        return f"{student.name} is made from the teacher: all students would be one"
+    return None
+
+
+def _unfit_teacher(strategy: Strategy, teacher: Model, dataset: Dataset) -> str | None:
+    if teacher.deploy is not None:
+        return f"{teacher.name} is deployed as another network, and cannot teach as one"
+    learns = strategy.teachers and strategy.needs_probabilities
+    if learns and dataset.task.kind != "regression" and not teacher.probabilities:
         return (
             f"{teacher.name} gives no probabilities (no predict_proba), from which "
             f"{strategy.name} learns; hard_pseudo_label needs only its labels"
         )
-    if teacher.deploy is not None:
-        return f"{teacher.name} is deployed as another network, and cannot teach as one"
-    if student.from_teacher is not None and strategy.students > 1:
-        return f"{student.name} is made from the teacher: all students would be one"
     return None
 
 

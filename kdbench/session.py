@@ -95,6 +95,8 @@ class Session:
         _make_writable(self.folder)
         with _only_one(self.folder):
             self._announce(plan)
+            for run in plan.done:
+                self._reword(finished[run.id], run)
             for run, reason in plan.skipped:
                 self._skip(run, reason)
             jobs = make_jobs(
@@ -125,6 +127,11 @@ class Session:
         )
         for note in plan.notes:
             self._say(note)
+
+    def _reword(self, record: Record, run: Run) -> None:
+        """A finished run takes the suite's present words: they are not its identity."""
+        if record.run != run:
+            write_record(self.folder, record.model_copy(update={"run": run}))
 
     def _skip(self, run: Run, reason: str) -> None:
         record = make_record(

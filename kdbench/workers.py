@@ -12,7 +12,8 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -190,14 +191,30 @@ def _start(files: Sequence[Path], stopping: Event) -> _Worker:
     process = _SPAWN.Process(
         target=_work, args=(theirs, tuple(files), stopping), daemon=True
     )
-    process.start()
+    with _sigint_held_back():  # the child inherits it, until it has its own handler
+        process.start()
     theirs.close()
     return _Worker(process, ours)
+
+
+@contextmanager
+def _sigint_held_back() -> Iterator[None]:
+    """A Ctrl-C meanwhile arrives afterwards (where the system can do that)."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(pipe: Connection, files: Sequence[Path], stopping: Event) -> None:
     """A worker's life: jobs in, events out, until told to stop or left alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_parent, daemon=True).start()
     host = Host(files=files)
 

@@ -156,7 +156,12 @@ def test_choices_hold_for_every_system_and_names_select_them(tmp_path):
     [
         (SYSTEMS.replace("epochs = 7", "epoch = 7"), "did you mean 'epochs'"),
         (SYSTEMS.replace('note = "', 'notes = "'), r"line 13.*did you mean 'note'"),
-        (SYSTEMS.replace('title = "two"\n', ""), "'systems.1.title' is missing"),
+        (
+            SYSTEMS.replace('title = "two"\n', ""),
+            r"'systems \(number 2\).title' is missing",
+        ),
+        (SYSTEMS.replace('"two"', '"one"'), "two systems have the title 'one'"),
+        (SYSTEMS.partition("[[")[0] + "[systems]\ntitle = 'x'\n", r"write \[\[systems"),
         (
             SYSTEMS.replace('pairs = ["split-mlp"]\n', ""),
             "mine.toml: key 'pairs' of system 'two' is missing",

@@ -70,3 +70,34 @@ def test_packaged_systems_can_be_planned(host, name):
     assert plan.skipped == ()
     titles = {run.system for group in plan.todo for run in group.runs} - {""}
     assert titles == {system.title for system in chosen.systems}
+
+
+def test_only_the_missing_dataset_of_a_system_is_left_out(host, helpers, tmp_path):
+    both = (
+        suite("noise")
+        .systems[0]
+        .model_copy(update={"datasets": ("noise", "california_housing")})
+    )
+    chosen = suite("noise").model_copy(update={"systems": (both,)})
+    assert Session(host, chosen, helpers["options"](tmp_path)).run() == 0
+    records = load([tmp_path / "two"]).records
+    assert {r.run.dataset for r in records} == {"noise"}
+
+
+def test_two_systems_with_the_same_runs_are_refused(host):
+    one = suite("noise").systems[0]
+    other = one.model_copy(update={"title": "Again"})
+    chosen = suite("noise").model_copy(update={"systems": (one, other)})
+    with pytest.raises(UserError, match="'On noise' and 'Again' train the same pair"):
+        make_plan(chosen, host, {})
+
+
+def test_finished_runs_take_the_suites_present_words(host, helpers, tmp_path):
+    options = helpers["options"](tmp_path)
+    Session(host, suite("noise"), options).run()
+    renamed = suite("noise").systems[0].model_copy(update={"title": "New"})
+    chosen = suite("noise").model_copy(update={"systems": (renamed,)})
+    session = Session(host, chosen, options)
+    assert session.train().todo == ()
+    students = [r for r in load([tmp_path / "two"]).records if not r.run.is_teacher]
+    assert {r.run.system for r in students} == {"New"}

@@ -109,6 +109,19 @@ class Feed:
             when=epoch + step / self.steps,
         )
 
+    def in_order(self) -> Iterator[Step]:
+        """The training set in order, every item exactly once, as it is."""
+        everything = torch.arange(self.items, device=self.device)
+        for number, index in enumerate(torch.split(everything, EVAL_BATCH)):
+            yield Step(
+                inputs=self._normalised(self._train[index]),
+                targets=self._targets[index],
+                index=index,
+                epoch=0,
+                step=number,
+                when=0.0,
+            )
+
     def _augmented(self, index: Tensor, epoch: int, step: int) -> Tensor:
         """Each item's own crop and flip. (B, C, H, W)."""
         assert self._crops is not None  # noqa: S101 - the caller checked

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdbench.api import Batch, Context, Dataset, Model, Outputs, Strategy
 from kdbench.engine import Stopped, checkpoint
-from kdbench.engine.feed import Feed
+from kdbench.engine.feed import Feed, Step
 from kdbench.engine.learner import (
     Trace,
     build_students,
@@ -133,23 +133,40 @@ class Solo(Context):
                     group["lr"] = self._last_lr
             teacher_s = self.trace.cost["teacher_s"]
             started = perf_counter()
-            yield Batch(
-                task=self.task,
-                inputs=now.inputs,
-                targets=now.targets,
-                index=now.index,
-                labelled=torch.ones_like(now.index, dtype=torch.bool)
-                if self._labelled is None
-                else self._labelled[now.index],
-                students=(),
-                teachers=(),
-                adapters=None,
-                progress=now.when / self.recipe.epochs,
-                epoch=now.when,
-                generator=self._generator,
-            )
+            yield self._batch(now)
             teacher_s = self.trace.cost["teacher_s"] - teacher_s
             self.trace.cost["own_s"] += perf_counter() - started - teacher_s
+
+    def items(self) -> Iterator[Batch]:
+        self._open = True
+        seed = seed_of(self.run.seed, self.run.strategy, "items")
+        seed_global(seed, self.feed.device)
+        self._generator.manual_seed(seed)
+        for step in self.feed.in_order():
+            if self._stop():
+                raise Stopped
+            teacher_s = self.trace.cost["teacher_s"]
+            started = perf_counter()
+            yield self._batch(step)
+            teacher_s = self.trace.cost["teacher_s"] - teacher_s
+            self.trace.cost["own_s"] += perf_counter() - started - teacher_s
+
+    def _batch(self, step: Step) -> Batch:
+        return Batch(
+            task=self.task,
+            inputs=step.inputs,
+            targets=step.targets,
+            index=step.index,
+            labelled=torch.ones_like(step.index, dtype=torch.bool)
+            if self._labelled is None
+            else self._labelled[step.index],
+            students=(),
+            teachers=(),
+            adapters=None,
+            progress=step.when / self.recipe.epochs,
+            epoch=step.when,
+            generator=self._generator,
+        )
 
     def _fit(self) -> nn.Module:
         """A student without gradients, fitted to the strategy's targets in one go."""
@@ -157,7 +174,7 @@ class Solo(Context):
             return self.student
         inputs, targets = [], []
         with torch.no_grad():
-            for batch in self.batches():
+            for batch in self.items():
                 answers = [Outputs(teacher(batch.inputs)) for teacher in self.teachers]
                 asked = replace(batch, teachers=tuple(answers))
                 inputs.append(batch.inputs)

@@ -227,7 +227,8 @@ def size_table(section: Section) -> Table:
         notes.append(
             "Models named with a strategy are as large and fast as what they learned: "
             "they were timed at the end of their own run (the first seed's is shown), "
-            "perhaps while others still trained."
+            "perhaps while others still trained: such times may be several times too "
+            "long."
         )
     if any(e.measure("macs") is None for e in models):
         notes.append(

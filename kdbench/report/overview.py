@@ -34,18 +34,26 @@ CAPTION = (
 )
 
 
+ROUGH = (
+    "~ in front of a latency: timed at the end of the model's own run, perhaps while "
+    "others still trained. It may be several times too long: do not compare them."
+)
+
+
 def overview_table(sections: Sequence[Section]) -> Table | None:
     """Teacher and students of each system; None where the suite has no systems."""
     named = sorted((s for s in sections if s.system), key=lambda s: s.system)
     rows = [row for section in named for row in _rows(section)]
     if not rows:
         return None
+    noisy = any(str(row.cells[-3].text).startswith("~") for row in rows)
     return Table(
         key="systems",
         title="Teachers and students",
         caption=CAPTION,
         columns=COLUMNS,
         rows=tuple(rows),
+        notes=(ROUGH,) if noisy else (),
     )
 
 
@@ -88,6 +96,7 @@ def _row(
     p = standing.p_scratch if standing else None
     size = model.measure("size_bytes") if model else None
     latency = model.speed_of("latency_ms") if model else None
+    rough = model is not None and model.in_its_run
     unit = f" ({headline.unit})" if headline.unit else ""
     references = ("teacher", section.baseline("scratch"), section.baseline("kd"))
     return Row(
@@ -104,7 +113,7 @@ def _row(
             ),
             Cell(p, formats.p_value(p)),
             Cell(size, formats.scaled(size)),
-            Cell(latency, formats.significant(latency)),
+            Cell(latency, ("~" if rough else "") + formats.significant(latency)),
             Cell(count, str(count)),
             word(standing.status if standing else "finished"),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -78,9 +79,13 @@ class Section:
         make four significant digits.
         """
         if self.headline.unit != "%":
-            sizes = [r.measures.get(self.headline.name) for r in self.records]
-            largest = max((abs(v) for v in sizes if v), default=1.0)
-            return max(0, 3 - math.floor(math.log10(largest)))
+            teacher = [self.teacher] if self.teacher else []
+            found = [
+                record.measures.get(self.headline.name)
+                for record in (*self.records, *teacher)
+            ]
+            middle = statistics.median([abs(v) for v in found if v] or [1.0])
+            return max(0, 3 - math.floor(math.log10(middle)))
         items = [record.test_items for record in self.records if record.test_items]
         return 1 if items and max(items) < 2000 else 2
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from kdbench.config import Suite
-from kdbench.data.digits import DIGITS_AND_INK
+from kdbench.data.digits import DIGITS, DIGITS_AND_INK
 from kdbench.data.tabular import TABULAR
 from kdbench.engine.feed import Feed
+from kdbench.plan import make_plan
 from kdbench.plugins import Host
 from kdbench.records import Recipe
 from kdbench.session import Session
@@ -59,6 +60,11 @@ def halved(net):
     for p in net.parameters(): p.data = p.data.bfloat16().float()
     return net
 
+class Broken(Net):
+    def forward(self, x):
+        if not x.is_meta: raise RuntimeError("out of order")
+        return super().forward(x)
+
 def best():
     net = Net((64,), 10)
     for p in net.parameters(): p.data.fill_(0.5)
@@ -76,6 +82,7 @@ def kdbench_models():
         Model(name="net", summary="", build=Net, **common),
         Model(name="copy", summary="", build=Net,
               from_teacher=lambda teacher, *_: deepcopy(teacher), **common),
+        Model(name="broken", summary="", build=Broken, **common),
         Model(name="bought", summary="", build=Net, weights=best, **common),
         Model(name="rounded", summary="", build=Net, deploy=halved, **common),
     ]
@@ -84,7 +91,10 @@ def kdbench_models():
 def kdbench_pairs():
     return [Pair(name=f"{t}-{s}", teachers=(t,), students=(s,))
             for t in ("net", "centroids", "margins", "bought")
-            for s in ("net", "centroids", "copy", "rounded")]
+            for s in ("net", "centroids", "copy", "rounded")] + [
+        Pair(name="mixed", teachers=("net", "margins"), students=("net", "centroids")),
+        Pair(name="partly", teachers=("net", "broken"), students=("net",)),
+    ]
 """
 
 
@@ -99,7 +109,7 @@ def other(tmp_path_factory):
 def run(other, helpers, tmp_path):
     """Records by label (teachers by "teacher") of one pair on one dataset."""
 
-    def run(dataset, pair, *strategies, **recipe):
+    def run(dataset, pair, *strategies, failures=0, **recipe):
         suite = Suite(
             name="other",
             datasets=(dataset,),
@@ -110,7 +120,7 @@ def run(other, helpers, tmp_path):
         )
         session = Session(other, suite, helpers["options"](tmp_path))
         session.train()
-        assert [r.reason for r in session.failed] == []
+        assert len(session.failed) == failures, [r.reason for r in session.failed]
         return {r.run.label: r for r in load([tmp_path / "other"]).records}
 
     return run
@@ -266,3 +276,47 @@ def test_a_model_trained_elsewhere_is_measured_and_not_trained(run, tmp_path):
     assert teacher.measures["top1"] < 15
     assert teacher.curves == {}
     assert teacher.cost["student_epochs"] == 0
+
+
+def test_a_second_teacher_that_fails_costs_only_who_learns_from_it(run):
+    labels = ("scratch", "kd", "ensemble_kd")
+    records = run("digits", "partly", *labels, failures=2)
+    assert records["scratch"].status == records["kd"].status == "finished"
+    assert records["ensemble_kd"].status == "failed"
+    assert "its teacher broken #0 failed" in records["ensemble_kd"].reason
+
+
+def test_every_teacher_and_student_of_a_pair_is_asked(run):
+    records = run("digits", "mixed", "kd", "ensemble_kd[teachers=2]", "dml")
+    assert records["kd"].status == "finished"
+    assert "margins gives no probabilities" in records["ensemble_kd[teachers=2]"].reason
+    assert "centroids is fitted" in records["dml"].reason
+
+
+def test_numbers_need_no_probabilities(other):
+    suite = Suite(
+        name="other",
+        datasets=("diabetes", "digits"),
+        pairs=("margins-net",),
+        strategies=("kd",),
+        seeds=1,
+    )
+    skipped = make_plan(suite, other, {}).skipped
+    assert {(run.dataset, run.label) for run, _ in skipped} == {("digits", "kd")}
+
+
+def test_a_teacher_of_one_head_is_not_asked_for_several(run):
+    records = run("digits_and_ink", "centroids-net", "kd")
+    for label in ("scratch", "kd"):
+        assert "centroids has one head" in records[label].reason
+
+
+def test_what_is_fitted_sees_every_item_once_and_in_order():
+    data = DIGITS.load(None, False)
+    recipe = Recipe(batch_size=1000, drop_last=True, crop_padding=2)
+    feed = Feed(data, DIGITS.task, recipe, 3, torch.device("cpu"))
+    index = torch.cat([step.index for step in feed.in_order()])
+    assert torch.equal(index, torch.arange(1347))
+    inputs = torch.cat([step.inputs for step in feed.in_order()])
+    plain = (data.train.inputs - data.mean[0]) / data.std[0]
+    torch.testing.assert_close(inputs, plain)

@@ -74,6 +74,8 @@ def test_every_system_has_a_row_with_size_and_latency(errors):
     assert table.cell(3, "value").value == 57.5
     assert table.cell(3, "size_bytes").value == 1234
     assert table.cell(3, "latency_ms").value == 2.0
+    assert table.cell(3, "latency_ms").text == "~2.00"  # in its own run
+    assert "do not compare" in table.notes[0]
 
 
 def test_no_systems_no_overview(make):
@@ -98,3 +100,11 @@ def test_plots_turn_errors_so_that_better_is_up(errors):
             ticks = [*axes.get_xticklabels(), *axes.get_yticklabels()]
             texts = [tick.get_text() for tick in ticks]
             assert not [t for t in texts if t.startswith(("-", "\N{MINUS SIGN}"))]
+
+
+def test_one_diverged_run_does_not_coarsen_the_others(make, errors):
+    students = errors.parts[0].section.records
+    worst = students[-1].model_copy(update={"measures": {"rmse": 1e6}})
+    table = build(make.results(*students[:-1], worst)).parts[0].table("accuracy")
+    names = [row.cells[0].value for row in table.rows]
+    assert table.cell(names.index("kd"), "rmse").text.startswith("58.50")

@@ -104,7 +104,7 @@ class TeacherFeatures(Strategy):
         return mixed / (self.label_weight + self.kd_weight)
 
     def train(self, context: Context) -> nn.Module:
-        """One pass over the training set, sorted: its order is none of the result's."""
+        """One pass over the training set, in its order."""
         [teacher] = context.teachers
         head = context.students[0]
         path = classifier_of(teacher, context.task.outputs)
@@ -129,7 +129,7 @@ class TeacherFeatures(Strategy):
 
         place = teacher.get_submodule(path)
         with torch.no_grad(), place.register_forward_pre_hook(catch):
-            for batch in context.batches():
+            for batch in context.items():
                 logits = teacher(batch.inputs)
                 if not index and not torch.equal(trunk(batch.inputs), caught[0]):
                     raise TypeError("the teacher does not end in its classifier")
