@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from kdbench import Dataset, Model, Pair, Strategy, SuiteFile, hookimpl
+from kdbench_text.huggingface import HuggingFace, huggingface
 from kdbench_text.patient_kd import PatientKD
 from kdbench_text.sst2 import SST2
 from kdbench_text.tinybert_attention import TinyBERTAttention
 from kdbench_text.zoo import MODELS, PAIRS
+
+__all__ = ["HuggingFace", "huggingface"]
 
 
 @hookimpl

@@ -29,22 +29,11 @@ LAYOUT = """expected in the folder that --data-dir or KDBENCH_DATA names either
 
 
 def load(data_dir: Path | None, download: bool) -> Data:
-    """Read `<data_dir>/sst2` or `<data_dir>/SST-2`. Inputs are (N, 64) token ids.
+    """The sentences of `read_splits` as (N, 64) token ids.
 
-    The test split is the labelled test file; where that has no labels, the validation
-    file, and `notes` says so. An empty text is an error in the training split, and one
-    token in the test split, where every item counts. Raises UserError where files are
-    missing, unreadable or not what they should be.
+    An empty text of the test split, where every item counts, is one token.
     """
-    if data_dir is None:
-        raise UserError(f"dataset 'sst2' needs files;\n  {LAYOUT}")
-    train, test, notes = _splits(data_dir, download)
-    train.no_empty_ones()
-    if len(set(train.labels.tolist())) < CLASSES:
-        raise UserError(
-            f"dataset 'sst2' in {data_dir}: all training labels are "
-            f"{train.labels[0]}; fetch the files again"
-        )
+    train, test, notes = read_splits(data_dir, download)
     tokenizer = learn_vocabulary(train.texts, VOCABULARY)
     splits = {}
     for name, part in (("training", train), ("test", test)):
@@ -56,6 +45,27 @@ def load(data_dir: Path | None, download: bool) -> Data:
                 "tokens and were cut"
             )
     return Data(train=splits["training"], test=splits["test"], notes=tuple(notes))
+
+
+def read_splits(
+    data_dir: Path | None, download: bool
+) -> tuple[Texts, Texts, list[str]]:
+    """Training and test sentences of `<data_dir>/sst2` or `<data_dir>/SST-2`, notes.
+
+    The test split is the labelled test file; where that has no labels, the validation
+    file, and the notes say so. Raises UserError where files are missing, unreadable or
+    not what they should be, and for an empty text in the training split.
+    """
+    if data_dir is None:
+        raise UserError(f"dataset 'sst2' needs files;\n  {LAYOUT}")
+    train, test, notes = _splits(data_dir, download)
+    train.no_empty_ones()
+    if len(set(train.labels.tolist())) < CLASSES:
+        raise UserError(
+            f"dataset 'sst2' in {data_dir}: all training labels are "
+            f"{train.labels[0]}; fetch the files again"
+        )
+    return train, test, notes
 
 
 def _splits(data_dir: Path, download: bool) -> tuple[Texts, Texts, list[str]]:
