@@ -232,8 +232,8 @@ def size_table(section: Section) -> Table:
         )
     if any(e.measure("macs") is None for e in models):
         notes.append(
-            "MACs: unknown where a model's arithmetic is not torch's (a tree, a "
-            "support vector machine)."
+            "MACs: unknown where torch's counter cannot see the arithmetic (a tree, a "
+            "support vector machine, a recurrent layer)."
         )
     return Table(
         key="size",
