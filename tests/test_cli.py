@@ -217,6 +217,7 @@ def test_an_interruption_is_short_and_resumes(tmp_path, how):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_minds_interruptions,
     )
     _wait_for(tmp_path / "results" / "digits" / "weights")  # the teacher is done
     time.sleep(1)
@@ -228,6 +229,11 @@ def test_an_interruption_is_short_and_resumes(tmp_path, how):
     again = spawned(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "1 done" in again.stdout  # the teacher was kept
+
+
+def _minds_interruptions() -> None:
+    """A shell's background job ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_for(path: Path, seconds: float = 60) -> None:
