@@ -38,6 +38,9 @@ threads would only wait for each other. A fixed rule, since threads change bits.
 
 TINY_GROUP = 8
 
+LEFT_OUT = "left out"
+"""How the notes on systems without data begin."""
+
 STEP_MACS = 3e5
 """What a step costs beside the model's arithmetic, in multiply-accumulates an item."""
 
@@ -90,7 +93,7 @@ def check_data(
             kept.append(part.model_copy(update={"datasets": tuple(there)}))
     if not kept or (missing and not suite.systems):
         raise UserError("\n".join(dict.fromkeys(why for _, why in missing)))
-    left_out = [f"left out: {title}: {why}" for title, why in missing]
+    left_out = [f"{LEFT_OUT}: {title}: {why}" for title, why in missing]
     if missing:
         suite = only_systems(suite, kept)
     return suite, items, list(dict.fromkeys(notes)) + left_out

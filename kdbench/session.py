@@ -16,6 +16,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from kdbench.api import UserError
 from kdbench.config import Suite
 from kdbench.execute import (
+    LEFT_OUT,
     check_data,
     find_device,
     make_jobs,
@@ -179,6 +180,9 @@ class Session:
             problems.append(str(error))
         for problem in problems:
             self._say(f"note: {problem}")
+        for note in plan.notes:
+            if note.startswith(LEFT_OUT):  # again: the tables have pushed it away
+                self._say(note)
         if lost:
             self._say(f"{len(lost)} runs left no record: run the same command again")
         self._say(

@@ -31,7 +31,8 @@ def test_a_system_without_data_is_left_out_and_said(host, helpers, tmp_path, cap
     session = Session(host, suite("mnist", "noise"), helpers["options"](tmp_path))
     assert session.run() == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "left out: On mnist: dataset 'mnist' needs files" in said
+    what = "left out: On mnist: dataset 'mnist' needs files"
+    assert said.count(what) == 2  # before it starts, and after the tables
     assert "--data-dir" in said
     records = load([tmp_path / "two"]).records
     assert {r.run.dataset for r in records} == {"noise"}
