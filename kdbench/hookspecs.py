@@ -101,7 +101,7 @@ def kdbench_run_started(run: Run) -> None:
 
 @hookspec
 def kdbench_epoch_finished(run: Run, epoch: int, values: Mapping[str, float]) -> None:
-    """An epoch (counted from 1) ended; `values` has "top1" in percent.
+    """An epoch (counted from 1) ended; `values` has the headline ("top1", "rmse").
 
     Example: `def kdbench_epoch_finished(run, epoch, values): tracker.log(values)`
     """

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdbench.api import Dataset, Model, Pair, Strategy, Tapped, UserError
+from kdbench.api import Dataset, Pair, Strategy, Tapped, UserError
 from kdbench.config import Selection, Suite, label_of, parse_selection, with_controls
 from kdbench.models.taps import probe
+from kdbench.pairing import is_fitted, unfit
 from kdbench.plugins import Host, code_of
 from kdbench.records import Recipe, Record, Run, digest
 
@@ -199,14 +200,14 @@ class _Layout:
                 f"{dataset.name} is a {dataset.task.kind} dataset"
             )
         students, teachers = members(pair, strategy)
-        unfit = _unfit(
+        reason = unfit(
             strategy,
             [self.host.model(name) for name in students],
             [self.host.model(name) for name in teachers or pair.teachers[:1]],
             dataset,
         )
-        if unfit:
-            return unfit
+        if reason:
+            return reason
         names = [pair.students[0], pair.teachers[0], *pair.students[1:]]
         names += pair.teachers[1 : strategy.teachers]
         sides = [self._probe(dataset, name, strategy.taps) for name in names]
@@ -248,7 +249,7 @@ class _Layout:
     def plan(self, finished: Mapping[str, Record], notes: Sequence[str]) -> Plan:
         runs = [run for run, _ in self.runs.values()]
         open_runs = [run for run in runs if run.id not in finished]
-        fitted = {m.thing.name for m in self.host.all("models") if _is_fitted(m.thing)}
+        fitted = {m.thing.name for m in self.host.all("models") if is_fitted(m.thing)}
         todo = [
             Group(id=run.id, runs=(run,), solo=run.students[0] in fitted)
             for run in self.teachers.values()
@@ -276,56 +277,6 @@ def members(pair: Pair, strategy: Strategy) -> tuple[tuple[str, ...], tuple[str,
     students = pair.students * strategy.students
     teachers = pair.teachers * strategy.teachers
     return students[: strategy.students], teachers[: strategy.teachers]
-
-
-def _is_fitted(model: Model) -> bool:
-    return model.learner == "fitted"
-
-
-def _unfit(
-    strategy: Strategy,
-    students: Sequence[Model],
-    teachers: Sequence[Model],
-    dataset: Dataset,
-) -> str | None:
-    """Why the strategy cannot train such students by such teachers, or None."""
-    for model in (*students, *teachers):
-        if _is_fitted(model) and dataset.task.heads:
-            return f"{model.name} has one head, and {dataset.name} asks for several"
-    for student in students:
-        reason = _unfit_student(strategy, student)
-        if reason:
-            return reason
-    for teacher in teachers:
-        reason = _unfit_teacher(strategy, teacher, dataset)
-        if reason:
-            return reason
-    return None
-
-
-def _unfit_student(strategy: Strategy, student: Model) -> str | None:
-    if not strategy.teaches(student.learner):
-        if _is_fitted(student):
-            return (
-                f"{student.name} is fitted without gradients, and {strategy.name} "
-                "gives no target to fit"
-            )
-        return f"{strategy.name} fits students, and {student.name} learns by gradients"
-    if student.from_teacher is not None and strategy.students > 1:
-        return f"{student.name} is made from the teacher: all students would be one"
-    return None
-
-
-def _unfit_teacher(strategy: Strategy, teacher: Model, dataset: Dataset) -> str | None:
-    if teacher.deploy is not None:
-        return f"{teacher.name} is deployed as another network, and cannot teach as one"
-    learns = strategy.teachers and strategy.needs_probabilities
-    if learns and dataset.task.kind != "regression" and not teacher.probabilities:
-        return (
-            f"{teacher.name} gives no probabilities (no predict_proba), from which "
-            f"{strategy.name} learns; hard_pseudo_label needs only its labels"
-        )
-    return None
 
 
 def _groups(
