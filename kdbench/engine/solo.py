@@ -173,9 +173,10 @@ class Solo(Context):
         if self._epoch:  # fitted before the interruption
             return self.student
         inputs, targets = [], []
+        asks = self.teachers[: self.strategy.teachers]  # not who only measures fidelity
         with torch.no_grad():
             for batch in self.items():
-                answers = [Outputs(teacher(batch.inputs)) for teacher in self.teachers]
+                answers = [Outputs(teacher(batch.inputs)) for teacher in asks]
                 asked = replace(batch, teachers=tuple(answers))
                 inputs.append(batch.inputs)
                 targets.append(self.strategy.target(asked))

@@ -217,6 +217,8 @@ def test_a_student_without_gradients_fits_the_strategys_target(run):
         assert record.measures["latency_ms"] > 0  # timed as trained
         assert len(record.curves["top1"]) == 1
         assert record.cost["student_epochs"] == 1
+        forwards = {"kd": 2, "hard_pseudo_label": 2, "ensemble_kd": 6}  # 2 batches
+        assert record.cost["teacher_forwards"] == forwards.get(label, 0)
     bits = {json.dumps(r.weights_sha256) for k, r in records.items() if k in labels}
     assert len(bits) == 5  # every target is another
 
