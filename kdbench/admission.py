@@ -12,12 +12,14 @@ import pluggy
 
 from kdbench import hookspecs
 from kdbench.api import (
+    VIEWS,
     Dataset,
     Executor,
     Measure,
     Model,
     Pair,
     Renderer,
+    Source,
     Strategy,
     SuiteFile,
 )
@@ -32,6 +34,9 @@ KINDS: Mapping[str, type] = {
     "executors": Executor,
     "renderers": Renderer,
 }
+
+BY_PREFIX = ("models", "datasets")
+"""Kinds of which a plugin may hand in a Source, too."""
 
 SINGULAR = {
     "strategies": "strategy",
@@ -76,7 +81,7 @@ def checked(hook: str, kind: str, things: object) -> list[Any]:
     for thing in things:
         if kind == "strategies":
             _check_strategy(hook, thing)
-        elif not isinstance(thing, wanted):
+        elif not isinstance(thing, (wanted, Source) if kind in BY_PREFIX else wanted):
             raise Refused(
                 f"{hook}() must return {wanted.__name__} records, not {thing!r}"
             )
@@ -111,5 +116,10 @@ def _check_strategy(hook: str, thing: object) -> None:
                 f"{where}: the default of {name!r} must be a finite number, text, "
                 f"true/false, null or a list of these, not {default!r}"
             ) from None
+    for view in thing.views:
+        if view not in VIEWS:
+            raise Refused(f"{where}: {view!r} is no view; there are {', '.join(VIEWS)}")
+    if thing.views and thing.drives_itself():
+        raise Refused(f"{where} drives its own loop, which is given no views")
     if thing.loss is Strategy.loss and thing.train is Strategy.train:
         raise Refused(f"{where} must override loss() or train()")

@@ -28,6 +28,7 @@ from kdbench.offers import Model as Model
 from kdbench.offers import Pair as Pair
 from kdbench.offers import Renderer as Renderer
 from kdbench.offers import Shape as Shape
+from kdbench.offers import Source as Source
 from kdbench.offers import Split as Split
 from kdbench.offers import SuiteFile as SuiteFile
 from kdbench.records import Recipe
@@ -72,6 +73,26 @@ class Outputs:
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+VIEWS = ("strong", "mixup", "cutmix")
+"""Further views of a batch of images that a strategy may ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraView:
+    """A batch of images seen in another way, and everyone's answers to it.
+
+    `inputs` is (B, C, H, W). In a mixture `share` (B,) of an image is its own and the
+    rest that of the image at `partner` (B,) in the batch; a loss is mixed likewise.
+    "strong" has another crop and mirror, RandAugment and cutout, and shares of one.
+    """
+
+    inputs: Tensor
+    partner: Tensor
+    share: Tensor
+    students: tuple[Outputs, ...]
+    teachers: tuple[Outputs, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One training step as a strategy sees it. All tensors are on one device.
@@ -83,7 +104,8 @@ class Batch:
     a strategy that asked for them. Teacher tensors carry no gradient and are shared:
     read them, never write to them. `progress` runs from 0 to 1 over the training;
     `epoch` counts from 0 and has a fraction inside an epoch. `generator` is the
-    strategy's own random stream (on the CPU).
+    strategy's own random stream (on the CPU). `views` has what the strategy's own
+    `views` asks for, by name.
     """
 
     task: Task
@@ -97,6 +119,7 @@ class Batch:
     progress: float
     epoch: float
     generator: torch.Generator
+    views: Mapping[str, ExtraView] = field(default_factory=dict)
 
     @property
     def student(self) -> Outputs:
@@ -172,6 +195,9 @@ class Strategy:
     """How many students train together; the first one is measured."""
     teachers: int = 1
     """How many teachers: trained from seeds 0, 1, ... unless the pair names several."""
+    views: tuple[str, ...] = ()
+    """Of "strong", "mixup" and "cutmix": further views of each batch of images, made
+    once for all strategies that ask; the teachers' answers to them are shared, too."""
     label_fraction: float = 1.0
     """Share of the training labels that may be used; the rest is `~batch.labelled`."""
     needs_probabilities: bool = True

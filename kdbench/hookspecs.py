@@ -16,6 +16,7 @@ from kdbench.api import (
     Model,
     Pair,
     Renderer,
+    Source,
     Strategy,
     SuiteFile,
 )
@@ -33,8 +34,8 @@ def kdbench_strategies() -> list[type[Strategy]]:  # type: ignore[empty-body]
 
 
 @hookspec
-def kdbench_models() -> list[Model]:  # type: ignore[empty-body]
-    """Models that pairs can name.
+def kdbench_models() -> list[Model | Source]:  # type: ignore[empty-body]
+    """Models that pairs can name; a Source finds further ones by a prefix.
 
     Example: `return [Model(name="tiny", summary="...", build=build_tiny,
     taps={"stage1": "body.0", "pooled": "head:input"}, classifier="head")]`
@@ -50,8 +51,8 @@ def kdbench_pairs() -> list[Pair]:  # type: ignore[empty-body]
 
 
 @hookspec
-def kdbench_datasets() -> list[Dataset]:  # type: ignore[empty-body]
-    """Datasets; `load` is called only for a run that needs one.
+def kdbench_datasets() -> list[Dataset | Source]:  # type: ignore[empty-body]
+    """Datasets; `load` is called only for a run that needs one. A Source finds others.
 
     Example: `return [Dataset(name="blobs", summary="...", source="...",
     task=Task(outputs=3), input_shape=(2,), load=load_blobs, embedded=True)]`

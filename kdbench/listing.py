@@ -25,14 +25,23 @@ from kdbench.api import (
     unknown,
 )
 from kdbench.config import Suite, read_suite
+from kdbench.measure.size import size_of
 from kdbench.plugins import Host
 from kdbench.records import Record
 from kdbench.report.terminal import wide_console
 
 COLUMNS = {
     "strategies": ("name", "family", "paper", "plugin"),
-    "models": ("name", "summary", "taps", "plugin"),
-    "pairs": ("name", "teachers", "students", "summary", "plugin"),
+    "models": ("name", "parameters", "macs", "taps", "summary", "plugin"),
+    "pairs": (
+        "name",
+        "teachers",
+        "students",
+        "parameters",
+        "macs",
+        "summary",
+        "plugin",
+    ),
     "datasets": ("name", "summary", "inputs", "task", "source", "plugin"),
     "suites": ("name", "title", "plugin"),
     "measures": ("name", "summary", "unit", "better", "plugin"),
@@ -41,19 +50,56 @@ COLUMNS = {
 }
 
 
-def show_list(host: Host, kind: str, as_json: bool) -> None:
-    """All of one kind, as a table or JSON."""
+SIZED_BY = "cifar100"
+"""Whose inputs and classes the sizes of models are given for, unless one is named."""
+
+
+def show_list(host: Host, kind: str, as_json: bool, by: str = SIZED_BY) -> None:
+    """All of one kind, as a table or JSON; sizes are for the inputs of dataset `by`."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     rows = []
+    dataset = host.dataset(by)
     for offer in host.all(kind):
         row = _facts(offer.thing)
+        if kind in ("models", "pairs"):
+            row |= _sizes(host, offer.thing, dataset)
         row["plugin"] = offer.plugin.distribution
         rows.append({key: row[key] for key in COLUMNS[kind]})
     if as_json:
         _json(rows)
         return
-    _table(list(COLUMNS[kind]), [[_text(v) for v in row.values()] for row in rows])
+    left_out = ("teachers", "students") if kind == "pairs" else ()  # `show` has them
+    columns = [name for name in COLUMNS[kind] if name not in left_out]
+    titles = [f"{c} (M)" if c in ("parameters", "macs") else c for c in columns]
+    _table(titles, [[_cell(name, row[name]) for name in columns] for row in rows])
+    if kind in ("models", "pairs"):
+        shape = _text(dataset.input_shape)
+        outputs = f"{dataset.task.outputs} outputs"
+        print_line(f"parameters and MACs for {by}: inputs of {shape}, {outputs}")
+    for offer in host.sources(kind):
+        print_line(f"and {offer.thing.name}:...: {offer.thing.summary}")
+
+
+def _sizes(host: Host, thing: Model | Pair, dataset: Dataset) -> dict[str, Any]:
+    """Parameters and MACs; of a pair, those of the leading model on each side."""
+    if isinstance(thing, Model):
+        count, multiplications = size_of(thing, dataset)
+        return {"parameters": count, "macs": multiplications}
+    leading = [host.model(names[0]) for names in (thing.teachers, thing.students)]
+    sizes = [size_of(model, dataset) for model in leading]
+    return {
+        "parameters": tuple(count for count, _ in sizes),
+        "macs": tuple(multiplications for _, multiplications in sizes),
+    }
+
+
+def _cell(key: str, value: Any) -> str:
+    if key not in ("parameters", "macs"):
+        return _text(value)
+    if isinstance(value, tuple):  # of a pair
+        return " -> ".join(_cell(key, side) for side in value)
+    return "-" if value is None else f"{value / 1e6:.4g}"
 
 
 def _facts(thing: Any) -> dict[str, Any]:
@@ -237,8 +283,11 @@ def show_info(host: Host, data_dir: Path | None, as_json: bool) -> None:
             data[dataset.name] = "embedded"
             continue
         try:
-            dataset.load(data_dir, False)
-            data[dataset.name] = f"found in {data_dir}"
+            if dataset.locate:
+                data[dataset.name] = f"found in {dataset.locate(data_dir)}"
+            else:
+                dataset.load(data_dir, False)
+                data[dataset.name] = f"found in {data_dir}"
         except UserError as error:
             data[dataset.name] = f"not found: {str(error).splitlines()[0]}"
     if as_json:
@@ -249,10 +298,14 @@ def show_info(host: Host, data_dir: Path | None, as_json: bool) -> None:
     _table(["dataset", ""], [[key, value] for key, value in data.items()])
 
 
+def print_line(text: str) -> None:
+    wide_console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     wide_console().print(table)

@@ -46,6 +46,10 @@ class Dataset:
     """A dataset by name. `load(data_dir, download)` raises UserError when missing.
 
     `vocabulary` is the number of token ids where the inputs are tokens (0: padding).
+    `version` names the state of data that can change under one name. `stored_shape` is
+    that of the items in `Data`, where the recipe crops them to `input_shape`.
+    `locate(data_dir)` tells where the files lie without reading them all, and raises
+    UserError where they are missing.
     """
 
     name: str
@@ -56,6 +60,9 @@ class Dataset:
     load: Callable[[Path | None, bool], Data]
     embedded: bool = False
     vocabulary: int = 0
+    version: str = ""
+    stored_shape: Shape | None = None
+    locate: Callable[[Path | None], Path] | None = None
 
     def build(self, model: Model) -> nn.Module:
         """The model for these inputs and this task, freshly initialised."""
@@ -105,6 +112,20 @@ class Model:
     deploy: Callable[[nn.Module], nn.Module] | None = None
     weights: Callable[[], Mapping[str, Tensor]] | None = None
     version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Models or datasets by a prefix: `torchvision:resnet34`, `folder:PATH`.
+
+    `name` is the prefix. `find(rest, host)` is given what stands behind the colon and
+    returns the Model or Dataset, whose name is the whole text; it raises UserError when
+    there is none. `host.model(name)` finds other models.
+    """
+
+    name: str
+    summary: str
+    find: Callable[[str, Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ import pluggy
 
 from kdbench import __version__, hookspecs
 from kdbench.admission import KINDS, SINGULAR, Refused, check_hook_names, checked
-from kdbench.api import Dataset, Model, Pair, Strategy, UserError, unknown
+from kdbench.api import Dataset, Model, Source, Strategy, UserError, unknown
 from kdbench.provenance import source_hash
 from kdbench.records import digest
 
@@ -32,6 +32,7 @@ BUILTIN = (
     "kdbench.controls",
     "kdbench.data",
     "kdbench.models",
+    "kdbench.teachers.imported",
     "kdbench.suites",
     "kdbench.measure",
     "kdbench.report",
@@ -91,6 +92,8 @@ class Host:
         self._manager = pluggy.PluginManager("kdbench")
         self._manager.add_hookspecs(hookspecs)
         self._offers: dict[str, dict[str, list[Offer]]] = {k: {} for k in KINDS}
+        self._sources: dict[str, dict[str, list[Offer]]] = {k: {} for k in KINDS}
+        self._found: dict[tuple[str, str], Offer] = {}
         self._reported: set[str] = set()
         for name in BUILTIN:
             self._add(Plugin(name, "kdbench", __version__, ""), _importer(name))
@@ -151,8 +154,9 @@ class Host:
         for kind, things in offers.items():
             plugin.offers[kind] = sorted(thing.name for thing in things)
             for thing in things:
-                known = self._offers[kind].setdefault(thing.name, [])
-                known.append(Offer(thing, plugin))
+                is_source = isinstance(thing, Source)
+                there = self._sources if is_source else self._offers
+                there[kind].setdefault(thing.name, []).append(Offer(thing, plugin))
 
     def _collect(self, plugin: Plugin, module: object) -> dict[str, list[Any]]:
         """Call this plugin's record hooks, each on its own."""
@@ -179,20 +183,54 @@ class Host:
         """Every offer of this kind, by name; a name offered twice is an error."""
         return [self.get(kind, name) for name in self.names(kind)]
 
-    def get(self, kind: str, name: str, where: str = "") -> Offer:
-        """The one offer of this name.
+    def sources(self, kind: str) -> list[Offer]:
+        """Every source of this kind, by its prefix."""
+        there = self._sources[kind]
+        return [self._only(kind, name, there[name]) for name in sorted(there)]
 
-        Raises UserError when there is none (near matches and broken plugins named) or
-        when several plugins offer it (all of them named).
+    def get(
+        self, kind: str, name: str, where: str = "", also: Iterable[str] = ()
+    ) -> Offer:
+        """The one offer of this name, or what a source finds by it ("prefix:rest").
+
+        Raises UserError when there is none (near matches, of those in `also` too, and
+        broken plugins named) or when several plugins offer it (all of them named).
         """
         offers = self._offers[kind].get(name, [])
+        prefix, colon, rest = name.partition(":")
+        if not offers and colon and prefix in self._sources[kind]:
+            return self._find(kind, prefix, rest)
         if not offers:
-            error = unknown(SINGULAR[kind], name, self._offers[kind], where)
+            prefixes = [f"{prefix}:..." for prefix in self._sources[kind]]
+            known = [*self._offers[kind], *prefixes, *also]
+            error = unknown(SINGULAR[kind], name, known, where)
             broken = [p for p in self.plugins if p.status == "broken"]
             if broken:
                 reasons = "; ".join(f"{p.name} ({p.error})" for p in broken)
                 error = UserError(f"{error}\n  broken plugins: {reasons}")
             raise error
+        return self._only(kind, name, offers)
+
+    def _find(self, kind: str, prefix: str, rest: str) -> Offer:
+        """What a source has under this name; asked once."""
+        name = f"{prefix}:{rest}"
+        if (kind, name) not in self._found:
+            source = self._only(kind, prefix, self._sources[kind][prefix])
+            try:
+                thing = source.thing.find(rest, self)
+                [thing] = checked(f"source {prefix!r}", kind, [thing])
+            except UserError:
+                raise
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}"
+                raise UserError(
+                    f"{SINGULAR[kind]} {name!r}: plugin {source.plugin.name} could "
+                    f"not find it ({what})"
+                ) from error
+            self._found[kind, name] = Offer(thing, source.plugin)
+        return self._found[kind, name]
+
+    def _only(self, kind: str, name: str, offers: Sequence[Offer]) -> Offer:
         if len(offers) > 1:
             sources = " and ".join(
                 f"{o.plugin.distribution} {o.plugin.version} ({o.plugin.path})"
@@ -210,10 +248,6 @@ class Host:
 
     def model(self, name: str, where: str = "") -> Model:
         thing: Model = self.get("models", name, where).thing
-        return thing
-
-    def pair(self, name: str, where: str = "") -> Pair:
-        thing: Pair = self.get("pairs", name, where).thing
         return thing
 
     def dataset(self, name: str, where: str = "") -> Dataset:
@@ -247,6 +281,7 @@ def code_of(thing: object) -> str:
         version = thing.version
         thing = thing.build
     elif isinstance(thing, Dataset):
+        version = thing.version
         thing = thing.load
     made_of = [version] if version else []
     while hasattr(thing, "func"):  # functools.partial, or what is built like it

@@ -207,3 +207,48 @@ def test_source_hash_follows_what_a_strategy_imports(monkeypatch, tmp_path):
 
     assert again("x = 1", "y = 2") == one
     assert again("x = 2", "y = 1") != one
+
+
+SOURCE = """
+from dataclasses import replace
+from kdbench import Source, UserError, hookimpl
+
+def find(rest, host):
+    if rest == "broken":
+        raise OSError("no disk")
+    if rest == "nothing":
+        return None
+    if not rest.isdigit():
+        raise UserError(f"wide:{rest} is no width")
+    return replace(host.model("convnet_6"), name=f"wide:{rest}", version=rest)
+
+@hookimpl
+def kdbench_models():
+    return [Source(name="wide", summary="convnets", find=find)]
+"""
+
+
+def test_a_source_finds_models_by_a_prefix(tmp_path):
+    host = Host(files=[plugin(tmp_path, "wide", SOURCE)], found=[])
+    found = host.get("models", "wide:7")
+    assert (found.thing.name, found.plugin.name) == ("wide:7", "wide")
+    assert host.model("wide:7") is found.thing
+    assert code_of(found.thing) != code_of(host.model("wide:8"))
+    assert [o.thing.name for o in host.sources("models")].count("wide") == 1
+    assert "wide" not in host.names("models")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("wide:x", "wide:x is no width"),
+        ("wide:broken", "OSError: no disk"),
+        ("wide:nothing", "must return Model records"),
+        ("wied:7", "did you mean 'wide:...'"),
+    ],
+)
+def test_what_a_source_cannot_find_is_said(tmp_path, name, says):
+    host = Host(files=[plugin(tmp_path, "wide", SOURCE)], found=[])
+    with pytest.raises(UserError) as caught:
+        host.model(name)
+    assert says in str(caught.value)

@@ -7,7 +7,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdbench.api import Measure
+from kdbench.api import Dataset, Measure, Model
 
 
 def parameters(model: nn.Module) -> int | None:
@@ -35,6 +35,19 @@ def macs(model: nn.Module, one: Tensor) -> float | None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(one)
     return float(counter.get_total_flops() / 2)
+
+
+def size_of(spec: Model, dataset: Dataset) -> tuple[int | None, float | None]:
+    """Parameters and MACs of a model for this dataset's items, without any memory.
+
+    (None, None) where it cannot take them; None for what only training tells.
+    """
+    try:
+        with torch.device("meta"):
+            model = dataset.build(spec).eval()
+            return parameters(model), macs(model, dataset.example(1))
+    except Exception:  # noqa: BLE001 - a model may refuse inputs in any way
+        return None, None
 
 
 def serialised(model: nn.Module) -> bytes:

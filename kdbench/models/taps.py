@@ -41,10 +41,20 @@ def _order(spec: Model, name: str) -> int:
 
 
 class TappedModel:
-    """A model that answers with logits and the tapped features."""
+    """A model that answers with logits and the tapped features.
 
-    def __init__(self, spec: Model, module: nn.Module, wanted: Sequence[str] = ()):
+    Both are float32, also where its arithmetic is in bfloat16: losses never are.
+    """
+
+    def __init__(
+        self,
+        spec: Model,
+        module: nn.Module,
+        wanted: Sequence[str] = (),
+        precision: str = "float32",
+    ):
         self.module = module
+        self._precision = precision
         self._caught: dict[str, Tensor] = {}
         self._paths = resolve(spec, module, wanted)
         for name, path in self._paths.items():
@@ -65,8 +75,13 @@ class TappedModel:
             place.register_forward_hook(catch_output)
 
     def __call__(self, inputs: Tensor) -> Outputs:
-        logits = self.module(inputs)
-        features = {name: self._caught[name] for name in self._paths}
+        if self._precision == "bfloat16":
+            with torch.autocast(inputs.device.type, torch.bfloat16):
+                logits = self.module(inputs).float()
+            features = {name: self._caught[name].float() for name in self._paths}
+        else:
+            logits = self.module(inputs)
+            features = {name: self._caught[name] for name in self._paths}
         self._caught.clear()
         return Outputs(logits=logits, features=MappingProxyType(features))
 

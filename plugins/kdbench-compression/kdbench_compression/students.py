@@ -10,7 +10,8 @@ from kdbench_compression.quantisation import int8
 
 def models() -> list[Model]:
     """Students made from their teacher, and the same widths from a fresh start."""
-    host = {model.name: model for model in kdbench_models()}
+    offers = kdbench_models()
+    host = {offer.name: offer for offer in offers if isinstance(offer, Model)}
     conv, dense, lenet = host["convnet_32"], host["mlp_bn_256_128"], host["lenet"]
     narrow = pruned(conv, 0.75)
     return [
