@@ -44,10 +44,11 @@ def _check_inputs(place: str, split: Split, dataset: Dataset) -> None:
     inputs, targets = split.inputs, split.targets
     if len(inputs) != len(targets) or not len(targets):
         raise UserError(f"{place}: {len(inputs)} inputs and {len(targets)} targets")
-    if tuple(inputs.shape[1:]) != dataset.input_shape:
+    declared = dataset.stored_shape or dataset.input_shape
+    if tuple(inputs.shape[1:]) != declared:
         raise UserError(
-            f"{place}: inputs are {tuple(inputs.shape[1:])} and not "
-            f"{dataset.input_shape} as declared"
+            f"{place}: inputs are {tuple(inputs.shape[1:])} and not {declared} as "
+            "declared"
         )
     if dataset.vocabulary:
         if inputs.dtype != torch.int64:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdbench import UserError
+from kdbench.data import parquet
 from kdbench_audio.clips import Clip
 
 SPLITS = {"train": False, "test": True}
@@ -36,13 +37,7 @@ def read_tables(folder: Path, classes: int) -> list[Clip]:
 
 
 def _clips(path: Path, test: bool, classes: int) -> Iterator[Clip]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read as parquet: {error}") from error
+    table = parquet.read(path)
     audio, label, speaker = _columns(path, table.schema)
     rows = table.select([audio, label, speaker]).to_pylist()
     for number, row in enumerate(rows):
@@ -67,30 +62,14 @@ def _clips(path: Path, test: bool, classes: int) -> Iterator[Clip]:
 
 def _columns(path: Path, schema: Any) -> tuple[str, str, str]:
     """Names of the audio, label and speaker columns; the audio is told by its type."""
-    import pyarrow as pa
-
-    sounds = [
-        field.name
-        for field in schema
-        if pa.types.is_struct(field.type)
-        and {"bytes", "path"} <= {part.name for part in field.type}
-    ]
-    types = {field.name: field.type for field in schema}
-    good = (
-        len(sounds) == 1
-        and pa.types.is_integer(types.get("label", pa.null()))
-        and _is_text(types.get("speaker", pa.null()))
-    )
-    if not good:
-        columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+    sounds = parquet.columns(schema, "encoded")
+    if (
+        len(sounds) != 1
+        or "label" not in parquet.columns(schema, "integer")
+        or "speaker" not in parquet.columns(schema, "text")
+    ):
         raise UserError(
             f"{path}: expected one column of structs {{bytes, path}}, an integer label "
-            f"and a string speaker; it has {columns}"
+            f"and a string speaker; it has {parquet.described(schema)}"
         )
     return sounds[0], "label", "speaker"
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kdbench import UserError
+from kdbench.data import parquet
 
 UNLABELLED = -1
 """The label of GLUE's test items in the hub's exports."""
@@ -54,33 +54,10 @@ def read_parquet(paths: Sequence[Path], classes: int) -> Texts:
 
 
 def _columns(path: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} cannot be read as parquet: {error}\n  fetch the file again"
-        ) from error
-    texts, labels = (
-        _column(path, table, kind, name)
-        for kind, name in (("text", "sentence"), ("integer", "label"))
-    )
+    table = parquet.read(path)
+    texts = parquet.one_column(path, table.schema, "text", "sentence")
+    labels = parquet.one_column(path, table.schema, "integer", "label")
     return table[texts], table[labels]
-
-
-def _column(path: Path, table: pa.Table, kind: str, preferred: str) -> str:
-    fits = {
-        "text": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t),
-        "integer": pa.types.is_integer,
-    }[kind]
-    found = [field.name for field in table.schema if fits(field.type)]
-    if preferred in found:
-        return preferred
-    if len(found) == 1:
-        return str(found[0])
-    has = ", ".join(f"{f.name} ({f.type})" for f in table.schema) or "no columns"
-    raise UserError(
-        f"{path}: needs one {kind} column, or one named {preferred!r}, and has {has}"
-    )
 
 
 def read_tsv(path: Path, classes: int) -> Texts:
