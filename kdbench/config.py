@@ -17,8 +17,28 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from kdbench.api import UserError, unknown
+from kdbench.api import Pair, UserError, unknown
 from kdbench.records import Recipe, Strict
+
+
+class PairDefinition(Strict):
+    """A pair of the suite's own: model names, one or several on each side."""
+
+    teacher: str | tuple[str, ...]
+    student: str | tuple[str, ...]
+    summary: str = ""
+
+    def named(self, name: str) -> Pair:
+        return Pair(
+            name=name,
+            teachers=_names(self.teacher),
+            students=_names(self.student),
+            summary=self.summary,
+        )
+
+
+def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
 class System(Strict):
@@ -36,10 +56,12 @@ class System(Strict):
 class Suite(Strict):
     """Datasets x pairs x strategies x seeds, and the recipe they are trained by.
 
-    Or several such grids in one: a table [[systems]] for each.
+    Or several such grids in one: a table [[systems]] for each. `extends` names a suite
+    file beside this one, whose keys hold where this one does not give its own.
     """
 
     name: str
+    extends: str = ""
     title: str = ""
     note: str = ""
     datasets: tuple[str, ...] = ()
@@ -47,6 +69,7 @@ class Suite(Strict):
     strategies: tuple[str, ...] = ()
     seeds: int = Field(default=3, ge=1, le=1000)
     recipe: Recipe = Recipe()
+    define_pairs: dict[str, PairDefinition] = Field(default_factory=dict)
     systems: tuple[System, ...] = ()
 
     @property
@@ -87,6 +110,18 @@ class Suite(Strict):
             raise ValueError("a suite's name becomes a folder: letters, digits, -_.+")
         return name
 
+    @field_validator("define_pairs")
+    @classmethod
+    def _has_both_sides(
+        cls, pairs: dict[str, PairDefinition]
+    ) -> dict[str, PairDefinition]:
+        for name, pair in pairs.items():
+            if not name or set(name) & set("[], \t\n"):
+                raise ValueError(f"{name!r} is no name (no blanks or brackets)")
+            if not (pair.teacher and pair.student):
+                raise ValueError(f"{name} needs a teacher and a student")
+        return pairs
+
     @field_validator("datasets", "pairs", "strategies")
     @classmethod
     def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,6 +138,10 @@ class Selection:
 
 def read_suite(path: Path) -> Suite:
     """Parse and check a suite file; its name is the file's name without ending."""
+    return _read(path, ())
+
+
+def _read(path: Path, extending: tuple[Path, ...]) -> Suite:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -112,9 +151,26 @@ def read_suite(path: Path) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"suite file {path} is not valid TOML: {error}") from error
     try:
-        return Suite(**{"name": path.stem, **values})
+        base = _extended(path, values, extending)
+        return Suite(**{**base, "name": path.stem, **values})
     except ValidationError as error:
         raise UserError(_explain(error, f"suite file {path}", text)) from None
+
+
+def _extended(
+    path: Path, values: dict[str, Any], extending: tuple[Path, ...]
+) -> dict[str, Any]:
+    """The keys of the suite that this one extends; its recipe goes into `values`."""
+    if not isinstance(values.get("extends", 0), str):  # absent, or refused later
+        return {}
+    if path in extending:
+        raise UserError(f"suite file {path} extends itself, by way of {extending[-1]}")
+    parent = path.parent / values["extends"]
+    base = _read(parent, (*extending, path)).model_dump(exclude_unset=True)
+    own = values.get("recipe", {})
+    if isinstance(own, dict):
+        values["recipe"] = base.get("recipe", {}) | own
+    return base
 
 
 def changed(suite: Suite, changes: Mapping[str, Any]) -> Suite:

@@ -29,7 +29,7 @@ from kdbench.measure.size import macs, parameters, serialised
 from kdbench.plan import Group, Plan
 from kdbench.plugins import Host
 from kdbench.provenance import environment, now
-from kdbench.records import Record, SpeedRecord, digest
+from kdbench.records import Recipe, Record, SpeedRecord, digest
 from kdbench.store import write_record
 
 TINY_MACS = 20e6
@@ -86,6 +86,7 @@ def check_data(
             items[name] = len(data.train.targets)
             notes += [f"{name}: {note}" for note in data.notes]
             try:
+                _check_size(dataset, part.recipe)
                 Feed(data, dataset.task, part.recipe, 0, torch.device("cpu"))
             except ValueError as error:
                 raise UserError(f"dataset {name!r} with this recipe: {error}") from None
@@ -97,6 +98,21 @@ def check_data(
     if missing:
         suite = only_systems(suite, kept)
     return suite, items, list(dict.fromkeys(notes)) + left_out
+
+
+def _check_size(dataset: Dataset, recipe: Recipe) -> None:
+    """ValueError where the recipe's images are not those that models are built for."""
+    size = dataset.input_shape[1:]
+    if recipe.image_size and (recipe.image_size,) * 2 != size:
+        raise ValueError(
+            f"image_size = {recipe.image_size}, and models are built for "
+            f"{dataset.input_shape}"
+        )
+    if dataset.stored_shape and not recipe.image_size:
+        raise ValueError(
+            f"images are stored as {dataset.stored_shape}: give it "
+            f"resized_crop = true and image_size = {size[0]}"
+        )
 
 
 def make_jobs(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from kdbench.api import Data, Finished, Model
 from kdbench.engine import Stopped, checkpoint
@@ -32,6 +32,8 @@ from kdbench.plugins import Host
 from kdbench.provenance import environment, now
 from kdbench.records import Record, Run
 from kdbench.store import read_record, write_record
+from kdbench.tasks import headline_of
+from kdbench.weights import drift
 
 SPEED_SAMPLE = 256
 
@@ -99,24 +101,26 @@ class _Work:
         self.feed = Feed(data, self.task, first.recipe, first.seed, self.device)
         self.teacher_ids: list[str] = []
         self.teachers: list[tuple[Model, nn.Module]] = []
+        self.teacher_logits: Tensor | None = None
         for run in self.job.group.teachers:
             self._add_teacher(run)
-        self.teacher_logits = (
-            predict(self.teachers[0][1], self.feed) if self.teachers else None
-        )
         self.saver = Saver(self.job.folder / "checkpoints", self.job.checkpoint_every_s)
 
     def _add_teacher(self, run: Run) -> None:
         """Load a teacher; what learns from one that is not there fails alone."""
         try:
-            self.teachers.append(self._teacher(run))
+            spec, module, logits = self._teacher(run)
+            self.teachers.append((spec, module))
             self.teacher_ids.append(run.id)
+            if self.teacher_logits is None:  # the first one measures fidelity
+                self.teacher_logits = logits
         except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
             for student in list(self.open):
                 if run.id in student.teacher_runs:
                     self.fail(student, f"{reason_of(error)} before training")
 
-    def _teacher(self, run: Run) -> tuple[Model, nn.Module]:
+    def _teacher(self, run: Run) -> tuple[Model, nn.Module, Tensor]:
+        """A teacher known by its weights' hash and its headline, measured again."""
         spec = self.host.model(run.students[0])
         [module] = build_students(run, [spec], self.dataset)
         name = f"its teacher {spec.name} #{run.seed}"
@@ -127,7 +131,18 @@ class _Work:
         if weights_hash(module) != record.weights_sha256:
             raise RuntimeError(f"{name} has other weights than its record names")
         module.to(self.device).eval().requires_grad_(False)
-        return spec, module
+        logits = predict(module, self.feed)
+        changed = drift(
+            record.headline,
+            record.measures.get(record.headline.name),
+            headline_of(self.task, logits, self.feed.test_targets),
+            record.test_items,
+            record.environment,
+            self.environment,
+        )
+        if changed:
+            raise RuntimeError(f"{name} {changed}")
+        return spec, module, logits
 
     def lockstep(self, stop: Callable[[], bool]) -> None:
         self.prepare()
@@ -137,12 +152,12 @@ class _Work:
             learner = self._learner(run)
             if learner is not None:
                 learners.append(learner)
-                for k in learner.uses:
+                for _, k in learner.asks:
                     wanted[k] += learner.strategy.taps
                 self.emit(("started", run))
         stage = TeacherStage(
             [
-                TappedModel(spec, module, taps)
+                TappedModel(spec, module, taps, self.feed.recipe.precision)
                 for (spec, module), taps in zip(self.teachers, wanted, strict=True)
             ]
         )

@@ -18,6 +18,9 @@ def unfit(
     dataset: Dataset,
 ) -> str | None:
     """Why the strategy cannot train such students by such teachers, or None."""
+    images = len(dataset.input_shape) == 3 and not dataset.vocabulary
+    if strategy.views and not (images and dataset.task.kind == "classification"):
+        return f"{strategy.name} asks for further views, and those are of images"
     for model in (*students, *teachers):
         if is_fitted(model) and dataset.task.heads:
             return f"{model.name} has one head, and {dataset.name} asks for several"

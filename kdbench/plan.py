@@ -73,6 +73,8 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
     ]
     layout = _Layout(host, suite)
     for part in suite.parts:
+        for name in part.recipe.lr_by_model:
+            host.model(name, f"recipe.lr_by_model of {where}")
         texts = with_controls(part.strategies, added)
         notes += [
             f"added {name!r}: every table holds it (protocol rule 2)"
@@ -82,10 +84,24 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
         for dataset_name in part.datasets:
             dataset = host.dataset(dataset_name, where)
             for pair_name in part.pairs:
-                pair = host.pair(pair_name, where)
+                pair = _pair(pair_name, suite, host, where)
                 for strategy, label in strategies:
                     layout.add(part, dataset, pair, strategy, label)
     return layout.plan(finished, list(dict.fromkeys(notes)))
+
+
+def _pair(name: str, suite: Suite, host: Host, where: str) -> Pair:
+    """A pair of the suite's own, or a plugin's."""
+    own = suite.define_pairs.get(name)
+    if own is None:
+        pair: Pair = host.get("pairs", name, where, also=suite.define_pairs).thing
+        return pair
+    if name in host.names("pairs"):
+        raise UserError(
+            f"{where} defines the pair {name!r}, and a plugin offers one of that name; "
+            "give yours another"
+        )
+    return own.named(name)
 
 
 def _strategies(
@@ -116,7 +132,7 @@ class _Layout:
     teachers: dict[str, Run] = field(default_factory=dict)
     skipped: dict[str, tuple[Run, str]] = field(default_factory=dict)
     probes: dict[tuple[object, ...], Tapped | UserError] = field(default_factory=dict)
-    owners: dict[tuple[str, str, Recipe], str] = field(default_factory=dict)
+    owners: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def add(
         self, part: Suite, dataset: Dataset, pair: Pair, strategy: Strategy, label: str
@@ -140,13 +156,13 @@ class _Layout:
                 label=label,
                 params=dataclasses.asdict(strategy),  # type: ignore[call-overload]
                 seed=seed,
-                recipe=part.recipe,
+                recipe=part.recipe.of(students[0]),
                 teacher_runs=tuple(run.id for run in reference),
                 code=self._code(type(strategy), dataset, *students, *wanted),
                 system=system,
                 note=part.note,
             )
-            reason = self._reason(dataset, pair, strategy)
+            reason = self._reason(part.recipe, dataset, pair, strategy)
             if reason is None:
                 self.runs.setdefault(run.id, (run, strategy))
                 self.teachers.update({t.id: t for t in reference})
@@ -155,7 +171,8 @@ class _Layout:
 
     def _claim(self, part: Suite, dataset: Dataset, pair: Pair) -> None:
         """Refuse two systems whose runs would stand in one table under two names."""
-        key = (dataset.name, pair.name, part.recipe)
+        recipe = digest(part.recipe.model_dump(mode="json"))
+        key = (dataset.name, pair.name, recipe)
         owner = self.owners.setdefault(key, part.title)
         if owner != part.title:
             raise UserError(
@@ -176,7 +193,7 @@ class _Layout:
             label="teacher",
             params={},
             seed=seed,
-            recipe=part.recipe,
+            recipe=part.recipe.of(model),
             teacher_runs=(),
             code=self._code(scratch, dataset, model),
         )
@@ -192,8 +209,15 @@ class _Layout:
             code[f"model {name}"] = code_of(self.host.model(name))
         return code
 
-    def _reason(self, dataset: Dataset, pair: Pair, strategy: Strategy) -> str | None:
+    def _reason(
+        self, recipe: Recipe, dataset: Dataset, pair: Pair, strategy: Strategy
+    ) -> str | None:
         """Why the strategy cannot run here, or None."""
+        if strategy.drives_itself() and recipe.precision != "float32":
+            return (
+                f"{strategy.name} drives its own loop, which computes in float32, and "
+                f"the recipe says {recipe.precision}"
+            )
         if dataset.task.kind not in strategy.tasks:
             return (
                 f"{strategy.name} is defined for {' and '.join(strategy.tasks)}, and "

@@ -10,12 +10,12 @@ import json
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PROTOCOL = "1"
 """Version of the rules that every number obeys (docs/protocol.md)."""
 
-ENGINE = 1
+ENGINE = 2
 """Version of the engine's arithmetic: raise it when a change alters any result's bits,
 so that finished runs of the old one are not mistaken for runs of the new one."""
 
@@ -46,24 +46,64 @@ RMSE = Headline(name="rmse", title="RMSE", unit="", gain_unit="", better="lower"
 
 
 class Recipe(Strict):
-    """How everything in a group is trained. Defaults: the field's CIFAR-100 recipe."""
+    """How everything in a group is trained. Defaults: the field's CIFAR-100 recipe.
+
+    `lr_by_model` belongs to a suite: in a run it is resolved into `lr`. `cutout` and
+    `image_size` are in pixels, `rand_augment` is (operations, magnitude of 10), `rise`
+    the share of the training in which the learning rate of "one-cycle" grows.
+    """
 
     epochs: int = Field(default=240, ge=1)
     batch_size: int = Field(default=64, ge=2)
     optimiser: Literal["sgd", "adam"] = "sgd"
     lr: float = Field(default=0.05, gt=0)
+    lr_by_model: dict[str, float] = Field(default_factory=dict)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["constant", "step", "cosine"] = "step"
+    schedule: Literal["constant", "step", "cosine", "one-cycle"] = "step"
     milestones: tuple[int, ...] = (150, 180, 210)
     gamma: float = Field(default=0.1, gt=0, le=1)
+    rise: float = Field(default=0.2, gt=0, lt=1)
     crop_padding: int = Field(default=0, ge=0)
     flip: bool = False
+    cutout: int = Field(default=0, ge=0)
+    rand_augment: tuple[int, int] | None = None
+    resized_crop: bool = False
+    image_size: int = Field(default=0, ge=0)
     drop_last: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @field_validator("lr_by_model")
+    @classmethod
+    def _are_rates(cls, rates: dict[str, float]) -> dict[str, float]:
+        for model, lr in rates.items():
+            if lr <= 0:
+                raise ValueError(f"{model} = {lr:g} is no learning rate; give one > 0")
+        return dict(sorted(rates.items()))
+
+    @field_validator("rand_augment")
+    @classmethod
+    def _is_augmentation(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not (value[0] >= 1 and 0 <= value[1] <= 10):
+            raise ValueError("give [operations, magnitude]: at least 1, and 0 to 10")
+        return value
+
+    def of(self, model: str) -> Recipe:
+        """The recipe with the learning rate of this student."""
+        own = {"lr": self.lr_by_model.get(model, self.lr), "lr_by_model": {}}
+        return self.model_copy(update=own)
 
     def lr_at(self, epoch: float) -> float:
-        """Learning rate after `epoch` epochs (a fraction inside an epoch)."""
+        """Learning rate after `epoch` epochs (a fraction inside an epoch).
+
+        "one-cycle" rises linearly over the first `rise` of the training and falls
+        linearly to zero (Smith & Topin 2019, arXiv:1708.07120, without its last phase).
+        """
+        if self.schedule == "one-cycle":
+            done = epoch / self.epochs
+            left = (1 - done) / (1 - self.rise)
+            return self.lr * max(0.0, min(done / self.rise, left))
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         if self.schedule == "step":
@@ -77,16 +117,28 @@ class Recipe(Strict):
         if schedule == "step":
             after = ", ".join(str(m) for m in self.milestones)
             schedule = f"x{self.gamma:g} after epochs {after}"
+        elif schedule == "one-cycle":
+            schedule = f"one cycle, rising over {self.rise:.0%}"
+        bits = ", bfloat16 arithmetic" if self.precision == "bfloat16" else ""
+        return (
+            f"{self.epochs} epochs, batch {self.batch_size}, {self.optimiser} lr "
+            f"{self.lr:g} ({schedule}), momentum {self.momentum:g}, weight decay "
+            f"{self.weight_decay:g}, {self._augmentation()} augmentation{bits}"
+        )
+
+    def _augmentation(self) -> str:
         inputs = []
+        if self.resized_crop:
+            inputs.append(f"random resized crop to {self.image_size or 'full size'}")
         if self.crop_padding:
             inputs.append(f"random crop with padding {self.crop_padding}")
         if self.flip:
             inputs.append("horizontal flip")
-        return (
-            f"{self.epochs} epochs, batch {self.batch_size}, {self.optimiser} lr "
-            f"{self.lr:g} ({schedule}), momentum {self.momentum:g}, weight decay "
-            f"{self.weight_decay:g}, {' and '.join(inputs) or 'no'} augmentation"
-        )
+        if self.rand_augment:
+            inputs.append("RandAugment({}, {})".format(*self.rand_augment))
+        if self.cutout:
+            inputs.append(f"cutout {self.cutout}")
+        return " and ".join(inputs) or "no"
 
 
 def digest(value: object, length: int = 12) -> str:

@@ -48,6 +48,10 @@ def test_a_suite_is_named_by_its_file(tmp_path):
         (GOOD.replace('["kd"]', "[]"), "strategies"),
         (GOOD.replace('pairs = ["digits-mlp"]\n', ""), "key 'pairs' is missing"),
         ('name = "../up"\n' + GOOD, "becomes a folder"),
+        ('define_pairs.a = { teacher = "x" }\n' + GOOD, "'define_pairs.a.student'"),
+        ('define_pairs."a b" = {teacher="x", student="y"}\n' + GOOD, "no name"),
+        (GOOD + "lr_by_model = { lenet = 0 }\n", "lenet = 0 is no learning rate"),
+        (GOOD + "rand_augment = [2, 11]\n", "0 to 10"),
     ],
 )
 def test_mistakes_name_file_line_and_key(tmp_path, text, says):
@@ -55,6 +59,38 @@ def test_mistakes_name_file_line_and_key(tmp_path, text, says):
         read_suite(_written(tmp_path, text))
     assert says in str(caught.value)
     assert "mine.toml" in str(caught.value)
+
+
+def test_a_suite_defines_a_pair_in_two_lines(tmp_path):
+    text = GOOD.replace("digits-mlp", "mine") + (
+        'define_pairs.mine = { teacher = "convnet_32", student = "mlp_bn_8_8" }\n'
+    )
+    text = text.replace("[recipe]\nepochs = 3\n", "") + "[recipe]\nepochs = 3\n"
+    suite = read_suite(_written(tmp_path, text))
+    pair = suite.define_pairs["mine"].named("mine")
+    assert (pair.teachers, pair.students) == (("convnet_32",), ("mlp_bn_8_8",))
+
+
+def test_a_suite_extends_another_key_by_key(tmp_path):
+    (tmp_path / "parent.toml").write_text(GOOD + "lr = 0.5\n")
+    text = 'extends = "parent.toml"\nseeds = 5\n[recipe]\nepochs = 7\n'
+    suite = read_suite(_written(tmp_path, text))
+    assert (suite.name, suite.pairs, suite.seeds) == ("mine", ("digits-mlp",), 5)
+    assert (suite.recipe.epochs, suite.recipe.lr) == (7, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('extends = "nowhere.toml"', "nowhere.toml cannot be read"),
+        ('extends = "mine.toml"', "extends itself"),
+        ("extends = 3", "line 1: extends = 3"),
+    ],
+)
+def test_what_cannot_be_extended_is_said(tmp_path, text, says):
+    with pytest.raises(UserError) as caught:
+        read_suite(_written(tmp_path, text + "\n" + GOOD))
+    assert says in str(caught.value)
 
 
 def test_a_missing_file_is_said(tmp_path):

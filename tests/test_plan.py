@@ -104,3 +104,40 @@ def test_variants_stand_side_by_side(plan_of):
     plan = plan_of(strategies=["kd", "kd[temperature=2,8]"], pairs=["digits-mlp"])
     labels = {r.label for r in runs_of(plan)}
     assert labels >= {"kd", "kd[temperature=2]", "kd[temperature=8]"}
+
+
+def test_a_model_learns_at_its_own_rate_and_the_id_knows_only_that(plan_of):
+    own = {"lr_by_model": {"mlp_bn_8_8": 0.5, "lenet": 0.25}}
+    runs = runs_of(plan_of(strategies=["kd"], pairs=["digits-mlp"], **own))
+    assert {(r.students[0], r.recipe.lr) for r in runs} == {
+        ("mlp_bn_256_128", 0.02),
+        ("mlp_bn_8_8", 0.5),
+    }
+    plain = runs_of(plan_of(strategies=["kd"], pairs=["digits-mlp"]))
+    teachers = [{r.id for r in some if r.is_teacher} for some in (runs, plain)]
+    assert teachers[0] == teachers[1]
+
+
+def test_a_rate_of_a_model_that_does_not_exist_is_said(plan_of):
+    with pytest.raises(UserError, match="did you mean 'lenet'"):
+        plan_of(lr_by_model={"lenett": 0.1})
+
+
+def test_a_pair_of_the_suites_own(plan_of):
+    sides = {"teacher": "convnet_32", "student": "mlp_bn_8_8"}
+    plan = plan_of(pairs=["mine"], define_pairs={"mine": sides}, strategies=["kd"])
+    students = [r for r in runs_of(plan) if not r.is_teacher]
+    assert {(r.pair, r.teachers[0], r.students[0]) for r in students} == {
+        ("mine", "convnet_32", "mlp_bn_8_8")
+    }
+
+
+def test_a_pair_that_nobody_defines_or_two_do_is_said(plan_of):
+    sides = {"teacher": "convnet_32", "student": "mlp_bn_8_8"}
+    with pytest.raises(UserError, match="did you mean 'mine'"):
+        plan_of(pairs=["mein"], define_pairs={"mine": sides})
+    with pytest.raises(UserError, match="give yours another"):
+        plan_of(pairs=["digits-mlp"], define_pairs={"digits-mlp": sides})
+    sides = {"teacher": "convnet_33", "student": "mlp_bn_8_8"}
+    with pytest.raises(UserError, match="unknown model 'convnet_33'"):
+        plan_of(pairs=["mine"], define_pairs={"mine": sides})

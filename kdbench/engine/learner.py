@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -12,10 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Batch, Dataset, Model, Outputs, Strategy, Tapped
+from kdbench.api import Batch, Dataset, ExtraView, Model, Outputs, Strategy, Tapped
 from kdbench.engine.feed import Feed, Step
 from kdbench.engine.streams import global_stream, seed_global, seed_of
-from kdbench.engine.teacher import predict
+from kdbench.engine.teacher import Ask, predict
+from kdbench.engine.trace import Trace
 from kdbench.models.taps import TappedModel, probe
 from kdbench.records import Recipe, Run
 from kdbench.tasks import headline_of
@@ -61,8 +61,17 @@ def build_students(
             else:
                 size = (dataset.input_shape, dataset.task.outputs)
                 student = spec.from_teacher(teacher, *size)
-        students.append(student.requires_grad_().train())
+        students.append(channels_last(student).requires_grad_().train())
     return students
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """The module with its convolutions' weights in the faster layout."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            layout = torch.channels_last
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return module
 
 
 def reason_of(error: BaseException) -> str:
@@ -74,76 +83,6 @@ def reason_of(error: BaseException) -> str:
         return what
     last = frames[-1]
     return f"{what} ({last.filename.rpartition('/')[2]}:{last.lineno})"
-
-
-class Trace:
-    """What a run leaves behind per epoch, and what it has cost so far."""
-
-    def __init__(self) -> None:
-        self.curves: dict[str, list[float | None]] = {}
-        self.cost = dict.fromkeys(
-            ("own_s", "data_s", "teacher_s", "data_share_s", "teacher_share_s"), 0.0
-        )
-        self.cost["teacher_forwards"] = 0
-        self.cost["student_epochs"] = 0
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, term: str, value: Tensor) -> None:
-        """Add a step's term to the epoch's mean, on the device."""
-        value = value.detach().double()
-        known = self._sums.get(term)
-        self._sums[term] = value if known is None else known + value
-        self._counts[term] = self._counts.get(term, 0) + 1
-
-    def charge(
-        self,
-        data_s: float,
-        learners: int,
-        teacher_s: Sequence[float],
-        users: Sequence[int],
-    ) -> None:
-        """Charge a step's data and teachers: in full, and as shared with the company.
-
-        `learners` shared the data; `users[k]` of them the teacher that took
-        `teacher_s[k]` seconds.
-        """
-        self.cost["data_s"] += data_s
-        self.cost["data_share_s"] += data_s / learners
-        self.cost["teacher_s"] += sum(teacher_s)
-        self.cost["teacher_share_s"] += sum(
-            s / n for s, n in zip(teacher_s, users, strict=True)
-        )
-        self.cost["teacher_forwards"] += len(teacher_s)
-
-    def end_epoch(self, values: Mapping[str, float]) -> list[str]:
-        """Close the epoch's point of every curve; returns the terms not finite."""
-        means = {f"loss/{k}": v.item() / self._counts[k] for k, v in self._sums.items()}
-        broken = []
-        done = max((len(c) for c in self.curves.values()), default=0)
-        for name, value in {**means, **values}.items():
-            if not math.isfinite(value):
-                broken.append(name.removeprefix("loss/"))
-            curve = self.curves.setdefault(name, [None] * done)
-            curve.append(value if math.isfinite(value) else None)
-        for curve in self.curves.values():
-            curve += [None] * (done + 1 - len(curve))
-        self._sums, self._counts = {}, {}
-        return broken
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "curves": self.curves,
-            "cost": self.cost,
-            "sums": self._sums,
-            "counts": self._counts,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.curves = state["curves"]
-        self.cost = state["cost"]
-        self._sums = state["sums"]
-        self._counts = state["counts"]
 
 
 class Learner:
@@ -164,9 +103,11 @@ class Learner:
         `teachers` are the group's; the strategy learns from those that `uses` names.
         """
         self.run = run
-        self.uses = tuple(uses)
         self.strategy = strategy
+        self.sees = ("", *strategy.views)
+        self.asks = tuple((view, k) for view in self.sees for k in uses)
         self.feed = feed
+        self.recipe = run.recipe
         self.position: Position = (0, 0)
         self.failure: str | None = None
         self.trace = Trace()
@@ -174,13 +115,13 @@ class Learner:
         modules = build_students(run, specs, dataset, leading)
         self.modules = nn.ModuleList(modules).to(feed.device)
         self._students = [
-            TappedModel(spec, module, strategy.taps)
+            TappedModel(spec, module, strategy.taps, self.recipe.precision)
             for spec, module in zip(specs, self.modules, strict=True)
         ]
         self.adapters: nn.Module | None = None
         if teachers:
             student = probe(specs[0], strategy.taps, dataset)
-            spec, module = teachers[self.uses[0] if self.uses else 0]
+            spec, module = teachers[uses[0] if uses else 0]
             teacher = probe(spec, strategy.taps, dataset)
             with global_stream(run.seed, "adapters", run.strategy):
                 self.adapters = strategy.adapters(
@@ -191,8 +132,8 @@ class Learner:
             self.adapters.to(feed.device).train()
         if run.is_teacher and specs[0].weights is not None:
             modules[0].load_state_dict(specs[0].weights())
-            self.position = (feed.recipe.epochs, 0)  # there is nothing to train
-        self.optimiser = make_optimiser(feed.recipe, self._trained())
+            self.position = (self.recipe.epochs, 0)  # there is nothing to train
+        self.optimiser = make_optimiser(self.recipe, self._trained())
         self._labelled = feed.labelled(strategy.label_fraction)
         self._generator = torch.Generator()
 
@@ -209,7 +150,7 @@ class Learner:
         """Whether this step is still to do."""
         return self.failure is None and self.position <= position
 
-    def step(self, step: Step, teachers: tuple[Outputs, ...]) -> None:
+    def step(self, step: Step, teachers: Mapping[Ask, Outputs]) -> None:
         """One optimisation step. A failure is kept as the reason, never raised."""
         started = perf_counter()
         try:
@@ -223,7 +164,7 @@ class Learner:
         self.position = after
         self.trace.cost["own_s"] += perf_counter() - started
 
-    def _step(self, step: Step, teachers: tuple[Outputs, ...]) -> None:
+    def _step(self, step: Step, teachers: Mapping[Ask, Outputs]) -> None:
         seed = seed_of(self.run.seed, self.run.strategy, step.epoch, step.step)
         seed_global(seed, self.feed.device)
         self._generator.manual_seed(seed)
@@ -231,27 +172,43 @@ class Learner:
             labelled = torch.ones_like(step.index, dtype=torch.bool)
         else:
             labelled = self._labelled[step.index]
-        terms = _terms(
-            self.strategy,
-            Batch(
-                task=self.feed.task,
-                inputs=step.inputs,
-                targets=step.targets,
-                index=step.index,
-                labelled=labelled,
-                students=tuple(student(step.inputs) for student in self._students),
-                teachers=teachers,
-                adapters=self.adapters,
-                progress=step.when / self.feed.recipe.epochs,
-                epoch=step.when,
-                generator=self._generator,
-            ),
+        answers = {
+            view: tuple(student(step.seen(view)) for student in self._students)
+            for view in self.sees
+        }
+        taught = {
+            view: tuple(teachers[ask] for ask in self.asks if ask[0] == view)
+            for view in self.sees
+        }
+        batch = Batch(
+            task=self.feed.task,
+            inputs=step.inputs,
+            targets=step.targets,
+            index=step.index,
+            labelled=labelled,
+            students=answers[""],
+            teachers=taught[""],
+            adapters=self.adapters,
+            progress=step.when / self.recipe.epochs,
+            epoch=step.when,
+            generator=self._generator,
+            views={
+                name: ExtraView(
+                    inputs=step.views[name].inputs,
+                    partner=step.views[name].partner,
+                    share=step.views[name].share,
+                    students=answers[name],
+                    teachers=taught[name],
+                )
+                for name in self.strategy.views
+            },
         )
+        terms = _terms(self.strategy, batch)
         total = _total(terms)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.feed.recipe.lr_at(step.when)
+            group["lr"] = self.recipe.lr_at(step.when)
         self.optimiser.step()
         for name, value in terms.items():
             self.trace.add(name, value)
@@ -282,7 +239,7 @@ class Learner:
         epoch = self.position[0]
         if broken:
             self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"
-        self.trace.cost["student_epochs"] += len(self.modules)
+        self.trace.cost["student_epochs"] += len(self.modules) * len(self.sees)
         self.position = (epoch + 1, 0)
         return value
 

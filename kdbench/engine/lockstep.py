@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any
 
 from torch import Tensor
@@ -66,26 +67,29 @@ def train(
             due = [x for x in learners if x.due((epoch, step))]
             if not due:
                 continue
-            started = perf_counter()
             batch = feed.at(epoch, step)
-            data_s = perf_counter() - started
             teachers.begin(batch)
+            seen = Counter(view for x in due for view in x.sees)
+            asked = Counter(ask for x in due for ask in x.asks)
             for learner in due:
-                # (1) the shared teachers' answers, computed by whoever asks first
-                answers, teacher_s = teachers.answers(learner.uses)
+                # (1) views and teachers' answers, made for all by whoever asks first
+                feed.add_views(batch, learner.strategy.views)
+                answers = teachers.answers(learner.asks)
                 versions = _versions([*batch.tensors, *teachers.shared()])
                 # (2) this learner's own forward, backward and update
                 learner.step(batch, answers)
-                # (3) nobody writes to what is shared
+                # (3) the step is charged as if alone, and by its share
+                learner.trace.charge(
+                    [(batch.seconds[view], seen[view]) for view in learner.sees],
+                    [(teachers.seconds[ask], asked[ask]) for ask in learner.asks],
+                )
+                # (4) nobody writes to what is shared
                 if _versions([*batch.tensors, *teachers.shared()]) != versions:
                     learner.failure = (
                         "wrote in place to a tensor shared by all learners"
                     )
                     batch = feed.at(epoch, step)
                     teachers.begin(batch)
-                # (4) the step is charged as if alone, and by its share
-                users = [sum(k in x.uses for x in due) for k in learner.uses]
-                learner.trace.charge(data_s, len(due), teacher_s, users)
             if stop():
                 saver.save(learners)
                 raise Stopped

@@ -13,15 +13,11 @@ from torch import Tensor, nn
 from kdbench.api import Batch, Context, Dataset, Model, Outputs, Strategy
 from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.feed import Feed, Step
-from kdbench.engine.learner import (
-    Trace,
-    build_students,
-    make_optimiser,
-    reason_of,
-)
+from kdbench.engine.learner import build_students, make_optimiser, reason_of
 from kdbench.engine.lockstep import Saver
 from kdbench.engine.streams import seed_global, seed_of
 from kdbench.engine.teacher import Frozen, predict
+from kdbench.engine.trace import Trace
 from kdbench.records import Run
 from kdbench.tasks import headline_of
 
@@ -41,7 +37,7 @@ class Solo(Context):
         self.run = run
         self.strategy = strategy
         self.feed = feed
-        self.recipe = feed.recipe
+        self.recipe = run.recipe
         self.task = dataset.task
         self.teachers = list(teachers)
         self.state: dict[str, float] = {}
@@ -105,7 +101,7 @@ class Solo(Context):
 
         def after(*_: object) -> None:
             seconds = perf_counter() - started
-            self.trace.charge(0.0, 1, [seconds], [1])
+            self.trace.charge((), [(seconds, 1)])
 
         teacher.register_forward_pre_hook(before)
         teacher.register_forward_hook(after)
@@ -120,10 +116,8 @@ class Solo(Context):
             if self._stop():
                 raise Stopped
             self._open = True  # an epoch without a batch did not take place
-            started = perf_counter()
             now = self.feed.at(self._epoch, step)
-            data_s = perf_counter() - started
-            self.trace.charge(data_s, 1, (), ())
+            self.trace.charge([(now.seconds[""], 1)], ())
             seed = seed_of(self.run.seed, self.run.strategy, self._epoch, step)
             seed_global(seed, self.feed.device)
             self._generator.manual_seed(seed)

@@ -13,6 +13,9 @@ from kdbench.api import Outputs
 from kdbench.engine.feed import Feed, Step
 from kdbench.models.taps import TappedModel
 
+Ask = tuple[str, int]
+"""A view of the batch ("" as it is), and which teacher is to answer to it."""
+
 
 def predict(model: nn.Module, feed: Feed) -> Tensor:
     """Outputs for the whole test set, (N, C) on the CPU; train mode is restored.
@@ -61,29 +64,30 @@ class TeacherStage:
     def __init__(self, teachers: Sequence[TappedModel]):
         self._teachers = teachers
         self.frozen = Frozen([teacher.module for teacher in teachers])
-        self._answers: dict[int, Outputs] = {}
-        self._seconds: dict[int, float] = {}
-        self._inputs: Tensor | None = None
+        self.seconds: dict[Ask, float] = {}
+        self._answers: dict[Ask, Outputs] = {}
+        self._step: Step | None = None
 
     def begin(self, step: Step) -> None:
         """Forget the last batch."""
-        self._inputs = step.inputs
+        self._step = step
         self._answers.clear()
-        self._seconds.clear()
+        self.seconds.clear()
 
-    def answers(self, which: Sequence[int]) -> tuple[tuple[Outputs, ...], list[float]]:
-        """These teachers' outputs, and what computing each cost (s)."""
-        for k in which:
-            if k not in self._answers:
-                assert self._inputs is not None  # noqa: S101 - begin() came first
-                before = self._inputs._version
+    def answers(self, asks: Sequence[Ask]) -> dict[Ask, Outputs]:
+        """These teachers' outputs; what computing each cost stands in `seconds`."""
+        for view, k in asks:
+            if (view, k) not in self._answers:
+                assert self._step is not None  # noqa: S101 - begin() came first
+                inputs = self._step.seen(view)
+                before = inputs._version
                 started = perf_counter()
                 with torch.no_grad():
-                    self._answers[k] = self._teachers[k](self._inputs)
-                self._seconds[k] = perf_counter() - started
-                if self._inputs._version != before:
+                    self._answers[view, k] = self._teachers[k](inputs)
+                self.seconds[view, k] = perf_counter() - started
+                if inputs._version != before:
                     raise RuntimeError("a teacher writes to its inputs in place")
-        return tuple(self._answers[k] for k in which), [self._seconds[k] for k in which]
+        return {ask: self._answers[ask] for ask in asks}
 
     def shared(self) -> list[Tensor]:
         """Every tensor handed out for this batch; nobody may write to them."""

@@ -1,0 +1,107 @@
+"""Every strategy on every CIFAR-100 pair of the field: one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdbench import suites
+from kdbench.api import Data, Split
+from kdbench.config import changed, read_suite
+from kdbench.engine.feed import Feed
+from kdbench.engine.learner import Learner, build_students
+from kdbench.engine.lockstep import Saver, train
+from kdbench.engine.teacher import TeacherStage
+from kdbench.models.pairs import CROSS_FAMILY, SAME_FAMILY
+from kdbench.models.taps import TappedModel
+from kdbench.plan import make_plan
+
+FIELD = read_suite(Path(suites.__file__).parent / "cifar100.toml")
+PAIRS = [f"{teacher}-{student}" for teacher, student in (*SAME_FAMILY, *CROSS_FAMILY)]
+ITEMS = 4
+
+
+def in_lockstep(host) -> list[str]:
+    """Every strategy that learns by gradients in the engine's own loop."""
+    offers = [offer.thing for offer in host.all("strategies")]
+    return [
+        strategy.name
+        for strategy in offers
+        if strategy.teaches("gradient")
+        and not strategy.drives_itself()
+        and "classification" in strategy.tasks
+        and strategy.name not in ("patient_kd", "tinybert_attention")  # Transformers'
+    ]
+
+
+def test_the_suite_holds_the_13_pairs():
+    assert list(FIELD.pairs) == PAIRS
+    assert len(PAIRS) == 13
+
+
+@pytest.mark.slow
+def test_no_strategy_refuses_a_pair(host):
+    suite = changed(FIELD, {"strategies": in_lockstep(host), "seeds": 1})
+    skipped = make_plan(suite, host, {}).skipped
+    assert [(run.pair, run.label, why) for run, why in skipped] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS)
+def test_one_step_of_every_strategy(host, tmp_path, pair):
+    """In lockstep with all others: finite terms, and a gradient for every weight."""
+    changes = {"pairs": [pair], "strategies": in_lockstep(host), "seeds": 1}
+    recipe = {"batch_size": ITEMS, "epochs": 1, "lr": 1e-6, "lr_by_model": {}}
+    suite = changed(FIELD, {**changes, **recipe})
+    groups = make_plan(suite, host, {}).todo
+    [group] = [g for g in groups if not g.runs[0].is_teacher]
+    dataset = host.dataset("cifar100")
+    feed = Feed(_data(), dataset.task, suite.recipe, 0, torch.device("cpu"))
+    teachers = [_teacher(host, run, dataset) for run in group.teachers]
+    ids = [run.id for run in group.teachers]
+    learners = []
+    for run in group.runs:
+        strategy = host.strategy(run.strategy).configured(run.params)
+        uses = [ids.index(i) for i in run.teacher_runs[: strategy.teachers]]
+        specs = [host.model(name) for name in run.students]
+        learners.append(Learner(run, strategy, specs, teachers, uses, feed, dataset))
+    taps = [tap for learner in learners for tap in learner.strategy.taps]
+    stage = TeacherStage([TappedModel(*teacher, taps) for teacher in teachers])
+    steps: list[str] = []
+    train(
+        learners,
+        stage,
+        feed,
+        Saver(tmp_path, 60.0),
+        lambda: False,
+        lambda learner, *_: steps.append(learner.run.label),
+        lambda learner: pytest.fail(f"{learner.run.label}: {learner.failure}"),
+    )
+    assert steps == [run.label for run in group.runs]
+    for learner in learners:
+        for name, weight in learner.modules.named_parameters():
+            grad = weight.grad
+            moved = grad is not None and bool(grad.isfinite().all() and grad.any())
+            assert moved, f"{learner.run.label}: no gradient for {name}"
+
+
+def _data() -> Data:
+    generator = torch.Generator().manual_seed(0)
+    size = (ITEMS, 3, 32, 32)
+    images = torch.randint(256, size, generator=generator, dtype=torch.uint8)
+    split = Split(inputs=images, targets=torch.tensor([3, 14, 3, 99]))
+    return Data(train=split, test=split, mean=(128.0,) * 3, std=(64.0,) * 3)
+
+
+def _teacher(host, run, dataset):
+    """Untrained, but with batch norms that know its activations, as a trained one's."""
+    spec = host.model(run.students[0])
+    [module] = build_students(run, [spec], dataset)
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = 1.0
+    with torch.no_grad():
+        module((_data().train.inputs.float() - 128) / 64)
+    return spec, module.eval().requires_grad_(False)
