@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdbench import teacher_cli
+
 if TYPE_CHECKING:
     from kdbench.config import Suite
     from kdbench.plugins import Host
@@ -25,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(teacher_cli.app, name="teacher")
 
 DEBUG = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 PLUGIN = Annotated[
@@ -121,6 +124,10 @@ def run(
     checkpoint_every: Annotated[
         float, typer.Option(min=0, help="Seconds between checkpoints.")
     ] = 60.0,
+    retrain_teachers: Annotated[
+        bool,
+        typer.Option("--retrain-teachers", help="Take no teacher from the cache."),
+    ] = False,
     debug: DEBUG = False,  # noqa: ARG001 - main() looks at it
 ) -> None:
     """Train, measure and report a suite; run again to resume what was interrupted."""
@@ -138,6 +145,7 @@ def run(
         workers=workers or os.cpu_count() or 1,
         executor=executor,
         checkpoint_every_s=checkpoint_every,
+        retrain_teachers=retrain_teachers,
     )
     raise SystemExit(Session(host, chosen, options).run())
 
@@ -184,17 +192,26 @@ def report(
     formats: Annotated[
         list[str] | None, typer.Option("--format", "-f", help="Only these formats.")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="published", help="Compare with published numbers."
+        ),
+    ] = None,
     plugin: PLUGIN = None,
     debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """Write tables, plots and a page from records; trains nothing."""
     from kdbench.plugins import Host
     from kdbench.report import write
+    from kdbench.report.against import against
     from kdbench.report.terminal import print_tables, wide_console
     from kdbench.store import load
 
     folders = folder or [Path("results/digits")]
     results = load(folders)
+    if reference is not None:
+        results = against(results, reference)
     host = Host(files=plugin or [])
     chosen = formats or host.names("renderers")
     renderers = [host.get("renderers", name).thing for name in chosen]
@@ -214,6 +231,12 @@ def list_(
             "or renderers."
         ),
     ] = "strategies",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", help="Give the sizes of models for these inputs."
+        ),
+    ] = "cifar100",
     as_json: AS_JSON = False,
     plugin: PLUGIN = None,
     debug: DEBUG = False,  # noqa: ARG001
@@ -222,7 +245,7 @@ def list_(
     from kdbench import listing
     from kdbench.plugins import Host
 
-    listing.show_list(Host(files=plugin or []), kind, as_json)
+    listing.show_list(Host(files=plugin or []), kind, as_json, dataset)
 
 
 @app.command()

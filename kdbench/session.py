@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -32,6 +33,7 @@ from kdbench.records import Record, Run
 from kdbench.report import write
 from kdbench.report.terminal import print_tables, wide_console
 from kdbench.store import Results, load, write_record
+from kdbench.teachers.store import Shared
 
 INTERRUPTED = 130
 
@@ -47,6 +49,7 @@ class Options:
     workers: int
     executor: str
     checkpoint_every_s: float
+    retrain_teachers: bool = False
 
 
 class Session:
@@ -60,6 +63,9 @@ class Session:
         self.console = wide_console()
         self.device = "cpu"
         self.failed: list[Record] = []
+        self.shared = Shared(
+            host, self.folder, options.data_dir, options.retrain_teachers
+        )
 
     def run(self) -> int:
         """Train what is open, then report; the exit code.
@@ -95,9 +101,12 @@ class Session:
         plan = replace(plan, notes=(*plan.notes, *notes))
         _make_writable(self.folder)
         with _only_one(self.folder):
+            plan, adopted = self._adopt(plan)
+            finished |= adopted
             self._announce(plan)
             for run in plan.done:
                 self._reword(finished[run.id], run)
+                self._give(finished[run.id], self._say)
             for run, reason in plan.skipped:
                 self._skip(run, reason)
             jobs = make_jobs(
@@ -117,6 +126,20 @@ class Session:
 
                 start(jobs, options.workers, self.host, emit, lambda: False)
         return plan
+
+    def _adopt(self, plan: Plan) -> tuple[Plan, dict[str, Record]]:
+        """The plan with the teachers done that the cache has, and their records."""
+        teachers = [r for group in plan.todo for r in group.runs if r.is_teacher]
+        found, notes = self.shared.take(teachers)
+        taken = tuple(run for run in teachers if run.id in found)
+        todo = tuple(group for group in plan.todo if group.id not in found)
+        notes = [*plan.notes, *notes]
+        done = (*plan.done, *taken)
+        return replace(plan, todo=todo, done=done, notes=tuple(notes)), found
+
+    def _give(self, record: Record, say: Callable[[str], None]) -> None:
+        for note in self.shared.give(record):
+            say(note)
 
     def _announce(self, plan: Plan) -> None:
         todo = sum(len(group.runs) for group in plan.todo)
@@ -159,6 +182,7 @@ class Session:
             problems = self.host.emit("kdbench_run_finished", record=rest[0])
             if rest[0].status == "failed":
                 self.failed.append(rest[0])
+            self._give(rest[0], progress.note)
         for problem in problems:
             progress.note(problem)
 

@@ -26,13 +26,14 @@ ALLOWED = {
     "admission": API | {"hookspecs"},
     "provenance": API,
     "vision": set(),
+    "cache": set(),
     "plugins": API | {"hookspecs", "admission", "provenance"},
     "config": API,
     "store": API,
     "stats": API,
     "controls": API,
     "suites": API,
-    "data": API | {"vision"},
+    "data": API | {"vision", "cache"},
     "models": API | {"vision"},
     "pairing": API,
     "plan": LOWER | {"pairing"},
@@ -40,13 +41,15 @@ ALLOWED = {
     "measure": LOWER,
     "testing": API,
     "report": API | {"store", "stats"},
-    "job": LOWER | {"plan", "engine", "measure"},
+    "weights": API,
+    "job": LOWER | {"plan", "engine", "measure", "weights"},
+    "teachers": LOWER | {"cache", "engine", "job", "weights"},
     "execute": LOWER | {"plan", "engine", "measure", "job", "workers"},
     "workers": LOWER | {"engine", "job", "execute"},
 }
 """Part -> the parts it may import. `cli` and what only it calls may import anything."""
 
-TOP = {"cli", "session", "progress", "listing", "__init__"}
+TOP = {"cli", "session", "progress", "listing", "teacher_cli", "__init__"}
 
 
 def part_of(path: Path) -> str:

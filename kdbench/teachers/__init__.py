@@ -1,0 +1,1 @@
+"""Teachers that are trained once, kept, shared, or brought from elsewhere."""
