@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kdbench import stats
 from kdbench.records import RMSE, TOP1
-from kdbench.report import formats
+from kdbench.report import formats, published_column
+from kdbench.report.against import Comparison, comparisons
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.sections import Section
 from kdbench.report.tables import (
@@ -79,6 +80,7 @@ def _columns(section: Section) -> tuple[Column, ...]:
         Column("p_kd", "p", "kd"),
         Column("gap", "Gap closed", "%", level=4),
         *_further(section),
+        *published_column.columns(section),
         Column("status", "Status", numeric=False, level=CSV_ONLY),
     )
 
@@ -99,18 +101,22 @@ def accuracy_table(section: Section) -> Table:
     """Teacher, scratch, kd, then the others by their mean headline, the best first."""
     found = standings(section)
     columns = _columns(section)
-    rows = [_teacher_row(section), *(_row(section, standing) for standing in found)]
+    compared = [c for c in comparisons(section, found) if c.verdict != "not run"]
+    rows = [
+        _teacher_row(section, compared),
+        *(_row(section, standing, compared) for standing in found),
+    ]
     return Table(
         key="accuracy",
         title="Accuracy" if section.sign > 0 else "Error",
         caption=_caption(section),
         columns=columns,
         rows=mark_best(columns, rows),
-        notes=tuple(_notes(section, found)),
+        notes=(*_notes(section, found), *published_column.notes(compared)),
     )
 
 
-def _teacher_row(section: Section) -> Row:
+def _teacher_row(section: Section, compared: list[Comparison]) -> Row:
     columns = _columns(section)
     quality = section.teacher_quality
     status = section.teacher.status if section.teacher else "missing"
@@ -127,11 +133,14 @@ def _teacher_row(section: Section) -> Row:
         cells[keys.index(column.key)] = _measured(known, column, section)
     if interval:
         cells[keys.index("n")] = Cell(1, "1")
+    if "published" in keys:
+        place = keys.index("published")
+        cells[place : place + 3] = published_column.cells("teacher", compared)
     cells[keys.index("status")] = word(status)
     return Row(tuple(cells), "reference")
 
 
-def _row(section: Section, standing: Standing) -> Row:
+def _row(section: Section, standing: Standing, compared: list[Comparison]) -> Row:
     digits, quality = section.digits, standing.quality
     text = formats.spread(quality, digits)
     label = standing.label
@@ -153,6 +162,11 @@ def _row(section: Section, standing: Standing) -> Row:
             *(
                 _measured(_mean(section, standing.label, column.key), column, section)
                 for column in _further(section)
+            ),
+            *(
+                published_column.cells(standing.label, compared)
+                if published_column.columns(section)
+                else ()
             ),
             word(standing.status),
         ),

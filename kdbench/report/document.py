@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kdbench.report import provenance
 from kdbench.report.accuracy import accuracy_table, further_table, unfinished_table
+from kdbench.report.against import Against, elsewhere_table, outcome, published_table
 from kdbench.report.cost import cost_table, size_table
 from kdbench.report.overview import overview_table
 from kdbench.report.sections import Section, sections
@@ -31,30 +32,41 @@ class Part:
 
 @dataclass(frozen=True)
 class Document:
-    """All parts, of several systems in one table too, and the provenance."""
+    """All parts, of several systems in one table too, and the provenance.
+
+    `comparison` is what comparing with published numbers came to, "" if nobody asked.
+    """
 
     title: str
     overview: Table | None
     parts: tuple[Part, ...]
     facts: provenance.Facts
     provenance: tuple[Table, ...]
+    comparison: str = ""
 
 
 def build(results: Results) -> Document:
     """Raises UserError where the records obey different protocol versions."""
     found = sections(results)
+    compare = isinstance(results, Against)
+    comparison = outcome(found) if compare else ""
+    facts = provenance.facts(results, found)
+    if comparison:
+        facts += (("Against published numbers", comparison),)
     return Document(
         title=TITLE,
         overview=overview_table(found),
-        parts=tuple(_part(section) for section in found),
-        facts=provenance.facts(results, found),
+        parts=tuple(_part(section, compare) for section in found),
+        facts=facts,
         provenance=tuple(provenance.tables(results)),
+        comparison=comparison,
     )
 
 
-def _part(section: Section) -> Part:
+def _part(section: Section, compare: bool) -> Part:
     tables = (
         accuracy_table(section),
+        *((published_table(section), elsewhere_table(section)) if compare else ()),
         unfinished_table(section),
         cost_table(section),
         size_table(section),

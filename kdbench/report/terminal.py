@@ -13,7 +13,7 @@ from kdbench.report.document import build
 from kdbench.report.tables import CSV_ONLY, Row, Table
 from kdbench.store import Results
 
-SHOWN = ("accuracy", "unfinished", "cost", "size")
+SHOWN = ("accuracy", "published", "unfinished", "cost", "size")
 STYLES = {"plain": "", "reference": "italic", "missing": "dim"}
 
 
@@ -44,6 +44,8 @@ def print_tables(results: Results, console: Console) -> None:
                 _print(table, console)
     if not document.parts:
         console.print("No student run yet.")
+    if document.comparison:
+        console.print(document.comparison, markup=False, highlight=False)
     if results.damaged:
         many = formats.plural(len(results.damaged), "damaged file")
         console.print(f"{many} left out:")
