@@ -130,9 +130,16 @@ def _text(value: Any) -> str:
 
 def show_one(host: Host, name: str) -> None:
     """Everything about the thing of this name, of whatever kind."""
-    kinds = [kind for kind in KINDS if name in host.names(kind)]
+    prefix = name.partition(":")[0] if ":" in name else ""
+    kinds = [
+        kind
+        for kind in KINDS
+        if name in host.names(kind)
+        or prefix in [offer.thing.name for offer in host.sources(kind)]
+    ]
     if not kinds:
         every = [n for kind in KINDS for n in host.names(kind)]
+        every += [f"{o.thing.name}:..." for k in KINDS for o in host.sources(k)]
         raise unknown("name", name, every)
     for kind in kinds:
         offer = host.get(kind, name)
@@ -147,9 +154,20 @@ def show_one(host: Host, name: str) -> None:
         elif isinstance(thing, Pair):
             _show_facts(console, _facts(thing))
             for model in dict.fromkeys((*thing.teachers, *thing.students)):
-                _show_facts(console, _facts(host.model(model)))
+                _show_facts(console, _model_facts(host, host.model(model)))
+        elif isinstance(thing, Model):
+            _show_facts(console, _model_facts(host, thing))
         else:
             _show_facts(console, _facts(thing))
+
+
+def _model_facts(host: Host, model: Model) -> dict[str, Any]:
+    """Its facts, with the exact counts."""
+    sizes = _sizes(host, model, host.dataset(SIZED_BY))
+    known = {key: value for key, value in sizes.items() if value is not None}
+    return _facts(model) | {
+        f"{k} for {SIZED_BY}": f"{v:,.0f}" for k, v in known.items()
+    }
 
 
 def _show_facts(console: Console, facts: dict[str, Any]) -> None:

@@ -97,6 +97,8 @@ epochs = 2
         (["report", "nowhere"], "nowhere"),
         (["list", "strategy"], "did you mean 'strategies'"),
         (["show", "kdd"], "did you mean"),
+        (["show", "torchvision:resnet19"], "did you mean 'resnet18'"),
+        (["list", "models", "-d", "minst"], "did you mean 'mnist'"),
     ],
 )
 def test_bad_input_is_one_message_exit_2_and_nothing_written(
@@ -247,8 +249,8 @@ def _wait_for(path: Path, seconds: float = 60) -> None:
     ("arguments", "says"),
     [
         (["list"], "logit_standardization"),
-        (["list", "models"], "convnet_32"),
-        (["list", "pairs"], "mnist-mlp"),
+        (["list", "models"], "torchvision:...: a classification model"),
+        (["list", "pairs"], "resnet32x4-resnet8x4 7.434 -> 1.234 1083 -> 177.1"),
         (["list", "datasets"], "1,797"),
         (["list", "suites"], "mnist"),
         (["list", "measures"], "latency_ms"),
@@ -256,6 +258,8 @@ def _wait_for(path: Path, seconds: float = 60) -> None:
         (["show", "kd"], "temperature"),
         (["show", "kd"], "1503.02531"),
         (["show", "digits-mlp"], "mlp_bn_256_128"),
+        (["show", "resnet8x4"], "parameters for cifar100: 1,233,540"),
+        (["show", "torchvision:resnet18"], "resnet18 of torchvision"),
         (["show", "mnist"], "epochs"),
         (["plan", "digits"], "105 runs to do, 0 done, 3 skipped"),
         (["plugins"], "kdbench-soft-targets"),
