@@ -135,8 +135,11 @@ def make_jobs(
         names = {m for run in group.runs for m in (*run.students, *run.teachers)}
         size = {name: _macs(host.model(name), dataset) for name in names}
         tiny = max(size.values()) < TINY_MACS and device == "cpu"
-        work = items[dataset.name] * sum(
-            STEP_MACS + size[m] for r in group.runs for m in (*r.students, *r.teachers)
+        trained = [size[m] for run in group.runs for m in run.students]
+        asked = [size[m] for run in group.teachers for m in run.students]
+        # backwards costs twice a forward pass; teachers answer once for the group
+        work = items[dataset.name] * (
+            sum(STEP_MACS + 3 * one for one in trained) + sum(asked)
         )
         job = Job(
             group=group,

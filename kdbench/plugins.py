@@ -218,7 +218,9 @@ class Host:
             source = self._only(kind, prefix, self._sources[kind][prefix])
             try:
                 thing = source.thing.find(rest, self)
-                [thing] = checked(f"source {prefix!r}", kind, [thing])
+                if not isinstance(thing, KINDS[kind]) or thing.name != name:
+                    wanted = f"a {KINDS[kind].__name__} of that name"
+                    raise TypeError(f"find() must return {wanted}, not {thing!r}")
             except UserError:
                 raise
             except Exception as error:

@@ -54,7 +54,7 @@ def file_name(record: Record | SpeedRecord) -> str:
         return f"{record.id}.json"
     identity = [record.model, record.dataset, *machine(record.environment)]
     words = re.sub(r"[^\w.-]+", "_", f"{record.model}-{record.dataset}")
-    return f"speed-{words}-{digest(identity, 8)}.json"
+    return f"speed-{words[:100]}-{digest(identity, 8)}.json"  # a path may be long
 
 
 def write_record(folder: Path, record: Record | SpeedRecord) -> Path:

@@ -243,7 +243,7 @@ def test_a_source_finds_models_by_a_prefix(tmp_path):
     [
         ("wide:x", "wide:x is no width"),
         ("wide:broken", "OSError: no disk"),
-        ("wide:nothing", "must return Model records"),
+        ("wide:nothing", "must return a Model of that name, not None"),
         ("wied:7", "did you mean 'wide:...'"),
     ],
 )

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import sys
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,15 @@ def write_pixels(
 ) -> dict[str, Any]:
     """Write `<split>.npy`, (N, C, H, W), of every split; facts for the manifest.
 
-    These are each file's crc32, mean and standard deviation of the training pixels, and
-    notes: images converted, and test images that are also in the training set.
+    These are mean and standard deviation of the training pixels, and notes: images
+    converted, and test images that are also in the training set.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     seen: dict[str, list[bytes]] = {}
     levels = np.zeros((form.shape[0], 256), np.int64)
-    checksums, notes = {}, []
+    notes = []
     shown = Progress(
         console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     )
@@ -41,7 +40,7 @@ def write_pixels(
             writer = _Writer(levels if split == "train" else None)
             with (folder / f"{split}.npy").open("wb") as file:
                 writer.write(file, part, form, lambda n, b=bar: shown.advance(b, n))
-            checksums[split], seen[split] = writer.crc32, writer.seen
+            seen[split] = writer.seen
             if writer.converted:
                 notes.append(
                     f"{writer.converted:,} of {part.items:,} {split} images were not "
@@ -49,7 +48,6 @@ def write_pixels(
                 )
     mean, std = _moments(levels)
     return {
-        "crc32": checksums,
         "mean": mean,
         "std": std,
         "notes": notes + _overlap(parts, seen),
@@ -62,7 +60,7 @@ class _Writer:
     def __init__(self, levels: Any):
         self.levels = levels
         self.seen: list[bytes] = []
-        self.crc32 = self.converted = 0
+        self.converted = 0
 
     def write(
         self, file: io.BufferedWriter, part: Part, form: Form, done: Callable[..., Any]
@@ -71,9 +69,9 @@ class _Writer:
         shape = (part.items, *form.shape)
         about = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(header, about)
-        self._bytes(file, header.getvalue())
+        file.write(header.getvalue())
         for block in blocks(part, form):
-            self._bytes(file, block.pixels.data)
+            file.write(block.pixels.data)
             self._note(block.pixels)
             self.converted += block.converted
             done(len(block.pixels))
@@ -84,10 +82,6 @@ class _Writer:
             )
         file.flush()
         os.fsync(file.fileno())
-
-    def _bytes(self, file: io.BufferedWriter, data: Any) -> None:
-        self.crc32 = zlib.crc32(data, self.crc32)
-        file.write(data)
 
     def _note(self, pixels: Pixels) -> None:
         self.seen += [hashlib.blake2b(p.data, digest_size=16).digest() for p in pixels]

@@ -15,8 +15,7 @@ import torch
 
 from kdbench.api import UserError
 from kdbench.data import decoded as module
-from kdbench.data.decoded import Damaged, decoded, verify
-from kdbench.data.folder import image_folder
+from kdbench.data.decoded import decoded
 from kdbench.data.images import Form
 from kdbench.data.torchvision_files import find_cifar10
 
@@ -104,6 +103,7 @@ DAMAGES = {
     "cut": cut,
     "header": flip("test.npy", 20),
     "first pixel": flip("train.npy", 128),
+    "a pixel": flip("train.npy", 3000),
     "last pixel": flip("test.npy", -1),
     "label": flip("train-labels.npy", -8),
     "no labels": lambda folder: (folder / "test-labels.npy").unlink(),
@@ -129,22 +129,15 @@ def test_a_damaged_cache_is_made_again_and_told(found, builds, write, kind):
     assert len(builds) == 2
 
 
-def test_every_byte_is_verified_on_demand(write, tmp_path):
-    """A flipped bit between the samples passes an opening, and not `verify`."""
-    dataset = image_folder(str(write["tree"](tmp_path / "tree", size=128)))
-    found, form = (dataset.load.keywords[name] for name in ("found", "form"))
-    with pytest.raises(FileNotFoundError):
-        verify(found, form)
-    decoded(found, form)
-    verify(found, form)
-    [folder] = (tmp_path / "cache" / "decoded").glob("*[!k]/")
-    size = (folder / "train.npy").stat().st_size
-    step = (size - module.SAMPLE_BYTES) // (module.SAMPLES - 1)
-    assert step > 2 * module.SAMPLE_BYTES
-    flip("train.npy", module.SAMPLE_BYTES + step // 2)(folder)
-    assert decoded(found, form).notes == ()
-    with pytest.raises(Damaged, match=r"train\.npy"):
-        verify(found, form)
+def test_a_large_set_is_checked_by_samples(found, builds, monkeypatch):
+    """A flipped bit at the end of its file is seen, one between the samples is not."""
+    monkeypatch.setattr("kdbench.data.decoded.WHOLE_BYTES", 0)
+    monkeypatch.setattr("kdbench.data.decoded.SAMPLE_BYTES", 16)
+    decoded(found, FORM)
+    flip("train.npy", 200)(builds[0])
+    assert decoded(found, FORM).notes == ()
+    flip("train.npy", -1)(builds[0])
+    assert "damaged" in decoded(found, FORM).notes[0]
 
 
 def test_what_breaks_off_leaves_nothing(found, cache, monkeypatch):

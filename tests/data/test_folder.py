@@ -24,6 +24,17 @@ def refused(text, *words, load=load):
         assert word in str(caught.value)
 
 
+def test_a_path_may_hold_blanks_and_be_any_where_a_name_is_asked_for(
+    write, host, tmp_path
+):
+    root = write["tree"](tmp_path / "my own pictures")
+    found = host.dataset(f"folder:{root}")
+    assert found.name == f"folder:{root}"
+    assert found.task.outputs == 10
+    with pytest.raises(UserError, match="there is no folder"):
+        host.dataset(f"folder:{root}s")
+
+
 def test_a_tree_is_described_by_what_it_holds(write, tmp_path):
     root = write["tree"](tmp_path / "tree")
     (root / "train" / "class_0" / "notes.txt").write_text("no image")

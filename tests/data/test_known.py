@@ -83,6 +83,14 @@ def test_the_column_is_the_sets_own_or_the_only_one(write, read, refused, tmp_pa
     refused(read, "'labels'", "'label'", data_dir=folder, label="labels")
 
 
+def test_where_a_set_lies_is_told_without_decoding_it(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(known, "decoded", lambda *_: pytest.fail("decoded"))
+    write["pickles"](tmp_path)
+    assert BY_NAME["cifar10"].locate(tmp_path).is_relative_to(tmp_path)
+    with pytest.raises(UserError, match="'cifar100' not found"):
+        BY_NAME["cifar100"].locate(tmp_path)
+
+
 def test_binary_columns_are_images_too(write, read, tmp_path):
     for split in ("train", "test"):
         rows = write["rows_of"](split)
