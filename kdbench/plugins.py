@@ -217,7 +217,7 @@ class Host:
         if (kind, name) not in self._found:
             source = self._only(kind, prefix, self._sources[kind][prefix])
             try:
-                thing = source.thing.find(rest, self)
+                thing: Any = source.thing.find(rest, self)
                 if not isinstance(thing, KINDS[kind]) or thing.name != name:
                     wanted = f"a {KINDS[kind].__name__} of that name"
                     raise TypeError(f"find() must return {wanted}, not {thing!r}")

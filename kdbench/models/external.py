@@ -67,7 +67,7 @@ def build_torchvision(input_shape: Shape, outputs: int, name: str) -> nn.Module:
     if channels != 3:
         raise ValueError(
             f"torchvision:{name} reads images of 3 channels, not inputs of "
-            f"{input_shape}; timm_model() takes any number of channels"
+            f"{input_shape}; models of timm (timm:NAME) take any number"
         )
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
