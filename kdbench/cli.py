@@ -126,7 +126,7 @@ def run(
     ] = 60.0,
     retrain_teachers: Annotated[
         bool,
-        typer.Option("--retrain-teachers", help="Take no teacher from the cache."),
+        typer.Option("--retrain-teachers", help="Train teachers and students anew."),
     ] = False,
     debug: DEBUG = False,  # noqa: ARG001 - main() looks at it
 ) -> None:

@@ -166,10 +166,18 @@ def _extended(
     if path in extending:
         raise UserError(f"suite file {path} extends itself, by way of {extending[-1]}")
     parent = path.parent / values["extends"]
+    if not parent.is_file():
+        raise UserError(
+            f"suite file {path} extends {values['extends']!r}, and there is no file of "
+            f"this name beside it"
+        )
     base = _read(parent, (*extending, path)).model_dump(exclude_unset=True)
     own = values.get("recipe", {})
     if isinstance(own, dict):
         values["recipe"] = base.get("recipe", {}) | own
+    pairs = values.get("define_pairs", {})
+    if isinstance(pairs, dict):
+        values["define_pairs"] = base.get("define_pairs", {}) | pairs
     return base
 
 

@@ -103,6 +103,8 @@ def check_data(
 def _check_size(dataset: Dataset, recipe: Recipe) -> None:
     """ValueError where the recipe's images are not those that models are built for."""
     size = dataset.input_shape[1:]
+    if recipe.image_size and not recipe.resized_crop:
+        raise ValueError("image_size is that of resized_crop = true, which is not set")
     if recipe.image_size and (recipe.image_size,) * 2 != size:
         raise ValueError(
             f"image_size = {recipe.image_size}, and models are built for "

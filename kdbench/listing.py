@@ -59,11 +59,11 @@ def show_list(host: Host, kind: str, as_json: bool, by: str = SIZED_BY) -> None:
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     rows = []
-    dataset = host.dataset(by)
+    sized = kind in ("models", "pairs")
     for offer in host.all(kind):
         row = _facts(offer.thing)
-        if kind in ("models", "pairs"):
-            row |= _sizes(host, offer.thing, dataset)
+        if sized:
+            row |= _sizes(host, offer.thing, host.dataset(by))
         row["plugin"] = offer.plugin.distribution
         rows.append({key: row[key] for key in COLUMNS[kind]})
     if as_json:
@@ -73,7 +73,8 @@ def show_list(host: Host, kind: str, as_json: bool, by: str = SIZED_BY) -> None:
     columns = [name for name in COLUMNS[kind] if name not in left_out]
     titles = [f"{c} (M)" if c in ("parameters", "macs") else c for c in columns]
     _table(titles, [[_cell(name, row[name]) for name in columns] for row in rows])
-    if kind in ("models", "pairs"):
+    if sized:
+        dataset = host.dataset(by)
         shape = _text(dataset.input_shape)
         outputs = f"{dataset.task.outputs} outputs"
         print_line(f"parameters and MACs for {by}: inputs of {shape}, {outputs}")

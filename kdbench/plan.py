@@ -85,6 +85,7 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
             dataset = host.dataset(dataset_name, where)
             for pair_name in part.pairs:
                 pair = _pair(pair_name, suite, host, where)
+                notes += _anew(pair, host)
                 for strategy, label in strategies:
                     layout.add(part, dataset, pair, strategy, label)
     return layout.plan(finished, list(dict.fromkeys(notes)))
@@ -102,6 +103,16 @@ def _pair(name: str, suite: Suite, host: Host, where: str) -> Pair:
             "give yours another"
         )
     return own.named(name)
+
+
+def _anew(pair: Pair, host: Host) -> list[str]:
+    """What must be said of students that were trained elsewhere."""
+    known = [name for name in pair.students if host.model(name).weights is not None]
+    return [
+        f"{name} of pair {pair.name!r} starts anew as a student: only as a teacher "
+        "does a model keep what it learned elsewhere"
+        for name in known
+    ]
 
 
 def _strategies(

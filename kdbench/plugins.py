@@ -217,8 +217,9 @@ class Host:
         if (kind, name) not in self._found:
             source = self._only(kind, prefix, self._sources[kind][prefix])
             try:
-                thing: Any = source.thing.find(rest, self)
-                if not isinstance(thing, KINDS[kind]) or thing.name != name:
+                thing = source.thing.find(rest, self)
+                right = isinstance(thing, KINDS[kind])
+                if not right or getattr(thing, "name", "") != name:
                     wanted = f"a {KINDS[kind].__name__} of that name"
                     raise TypeError(f"find() must return {wanted}, not {thing!r}")
             except UserError:

@@ -119,10 +119,12 @@ class Recipe(Strict):
             schedule = f"x{self.gamma:g} after epochs {after}"
         elif schedule == "one-cycle":
             schedule = f"one cycle, rising over {self.rise:.0%}"
+        own = [f"{lr:g} for {model}" for model, lr in self.lr_by_model.items()]
+        rates = ", ".join([f"{self.lr:g}", *own])
         bits = ", bfloat16 arithmetic" if self.precision == "bfloat16" else ""
         return (
             f"{self.epochs} epochs, batch {self.batch_size}, {self.optimiser} lr "
-            f"{self.lr:g} ({schedule}), momentum {self.momentum:g}, weight decay "
+            f"{rates} ({schedule}), momentum {self.momentum:g}, weight decay "
             f"{self.weight_decay:g}, {self._augmentation()} augmentation{bits}"
         )
 

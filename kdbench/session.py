@@ -93,6 +93,8 @@ class Session:
         for kind in ("measures", "renderers"):  # every run needs them all
             self.host.all(kind)
         finished = usable(self.folder, known_records(self.folder), self.host)
+        if options.retrain_teachers:  # their students learn from them anew
+            finished = {}
         make_plan(self.suite, self.host, finished)  # every name is right
         suite, items, notes = check_data(
             self.suite, self.host, options.data_dir, options.download

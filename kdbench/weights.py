@@ -62,6 +62,8 @@ class Imported(Strict):
     name: str
     model: str
     dataset: str
+    input_shape: tuple[int, ...]
+    outputs: int
     headline: Headline
     value: float
     test_items: int
@@ -167,7 +169,10 @@ def read_card(path: Path) -> Card:
     from safetensors import SafetensorError, safe_open
 
     if not is_safetensors(path):
-        raise UserError(f"{path} is not a safetensors file")
+        raise UserError(
+            f"{path} is not a safetensors file; to use a checkpoint of torch say what "
+            "it is with --model, --dataset and --name"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(HEADER)

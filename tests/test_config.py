@@ -79,10 +79,18 @@ def test_a_suite_extends_another_key_by_key(tmp_path):
     assert (suite.recipe.epochs, suite.recipe.lr) == (7, 0.5)
 
 
+def test_an_extending_suite_keeps_its_parents_pairs(tmp_path):
+    sides = 'define_pairs.NAME = { teacher = "convnet_32", student = "mlp_bn_8_8" }\n'
+    (tmp_path / "parent.toml").write_text(sides.replace("NAME", "p") + GOOD)
+    text = 'extends = "parent.toml"\n' + sides.replace("NAME", "q")
+    suite = read_suite(_written(tmp_path, text))
+    assert set(suite.define_pairs) == {"p", "q"}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('extends = "nowhere.toml"', "nowhere.toml cannot be read"),
+        ('extends = "nowhere.toml"', "no file of this name beside it"),
         ('extends = "mine.toml"', "extends itself"),
         ("extends = 3", "line 1: extends = 3"),
     ],

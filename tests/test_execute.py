@@ -29,6 +29,8 @@ def test_a_shared_teacher_is_work_once_and_training_three_passes(
     [
         ({"resized_crop": True, "image_size": 4}, "models are built for (1, 8, 8)"),
         ({"crop_padding": 2, "resized_crop": True}, "crop"),
+        ({"image_size": 8}, "resized_crop = true, which is not set"),
+        ({"crop_padding": 8}, "leaves nothing of images of 8 x 8"),
     ],
 )
 def test_images_of_another_size_than_the_models_are_refused(

@@ -87,3 +87,8 @@ def test_the_sentence_names_every_augmentation():
         "bfloat16",
     ):
         assert words in said
+
+
+def test_the_sentence_names_the_rates_of_models():
+    said = Recipe(lr=0.05, lr_by_model={"mobilenetv2": 0.01}).sentence()
+    assert "lr 0.05, 0.01 for mobilenetv2 (" in said

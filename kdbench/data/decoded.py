@@ -1,7 +1,7 @@
 """The decoded cache: images of a set as uint8, decoded once and mapped into memory.
 
-One folder for each fingerprint (names, sizes and times of the set's files, and the form
-of its images) in `cache_dir()/decoded`: `train.npy` and `test.npy` (N, C, H, W), their
+One folder for each fingerprint (contents of the set's files, and the form of its
+images) in `cache_dir()/decoded`: `train.npy` and `test.npy` (N, C, H, W), their
 labels, and a manifest. It is written beside its place and renamed when it is whole, by
 one process at a time; a reader sees all of it or nothing. At every opening the files
 are compared with the manifest: every byte of a set of common size (a tenth of a second
@@ -11,6 +11,7 @@ for CIFAR), sizes, headers, labels and a sample of the bytes of a larger one.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from kdbench.data.images import Form, Found, Labels, Part, Pixels
 from kdbench.data.writing import write_labels, write_pixels
 from kdbench.records import digest
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same files would be decoded to something else."""
 SPLITS = ("train", "test")
 WHOLE_BYTES = 2**28
@@ -101,12 +102,48 @@ def _open_or_build(folder: Path, found: Found, form: Form) -> Decoded:
 
 def fingerprint(found: Found, form: Form) -> str:
     """The same for the same files and form, wherever the folder lies."""
-    files = []
+    about = [FORMAT, vars(form), dict(found.options), contents(found)]
+    return digest(about, length=24)
+
+
+def contents(found: Found) -> str:
+    """Hash of the names and bytes of a set's files.
+
+    They are read once: what was found is kept in the cache under the folder, names,
+    sizes and times, among them the one of the last change, which nobody can set.
+    Raises UserError where it cannot be kept.
+    """
+    facts: list[object] = [str(found.root.resolve())]
     for file in found.files:
-        facts = file.stat()
+        stat = file.stat()
         name = file.relative_to(found.root).as_posix()
-        files.append([name, facts.st_size, facts.st_mtime_ns])
-    return digest([FORMAT, vars(form), dict(found.options), files], length=24)
+        facts.append([name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns])
+    known = cache_dir() / "contents" / digest(facts, length=24)
+    if known.is_file():
+        return known.read_text("ascii")
+    total = hashlib.blake2b(digest_size=16)
+    for file in found.files:
+        total.update(file.relative_to(found.root).as_posix().encode() + b"\0")
+        total.update(_hash_of(file))
+    try:
+        known.parent.mkdir(parents=True, exist_ok=True)
+        fresh = known.with_suffix(f".{os.getpid()}")
+        _write_whole(fresh, total.hexdigest().encode())
+        fresh.replace(known)
+    except OSError as error:
+        raise UserError(
+            f"what {found.root} holds cannot be kept in {known.parent}: {error}\n"
+            "  name another folder with KDBENCH_CACHE"
+        ) from error
+    return total.hexdigest()
+
+
+def _hash_of(file: Path) -> bytes:
+    try:
+        with file.open("rb") as data:
+            return hashlib.file_digest(data, hashlib.blake2b).digest()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _build(folder: Path, found: Found, form: Form) -> None:

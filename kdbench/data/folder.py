@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kdbench.api import Data, Dataset, UserError
+from kdbench.api import Data, Dataset, UserError, unknown
 from kdbench.data import image_parquet, tree
 from kdbench.data.decode import Unlike, opened
-from kdbench.data.decoded import decoded
+from kdbench.data.decoded import contents, decoded
 from kdbench.data.images import Form, Found, Part, check_items, check_labels
 from kdbench.data.splits import column, splits
-from kdbench.records import digest
 from kdbench.tasks import Task
 
 PREFIX = "folder:"
@@ -37,6 +36,8 @@ def image_folder(text: str) -> Dataset:
     root = Path(match["path"]).expanduser() if match else Path()
     if not match or not root.is_dir():
         raise UserError(f"{PREFIX}{text}: there is no folder {root}")
+    if match["size"] and not int(match["size"]):
+        raise UserError(f"{PREFIX}{text}: a size of 0 pixels; leave @0 out")
     label, size = match["label"] or "", int(match["size"] or 0)
     found = tree.find(root) or image_parquet.find(root)
     if found is None:
@@ -46,13 +47,22 @@ def image_folder(text: str) -> Dataset:
         )
     parts = found.read()
     check_items(parts, {}, root)
-    labels = column(parts["train"].labels, label, f"{PREFIX}{root}?label=COLUMN")
+    where = f"{PREFIX}{root}?label=COLUMN"
+    for part in parts.values():
+        if label and label not in part.labels:
+            raise unknown("label column", label, part.labels, where)
+    labels = column(parts["train"].labels, label, where)
     classes = int(labels.max()) + 1
     if classes < 2:
         raise UserError(f"{PREFIX}{text}: there is only one class to tell apart")
+    if classes > parts["train"].items:
+        place = parts["train"].where(int(labels.argmax()))
+        raise UserError(
+            f"{root / place}: label {labels.max():,} is more than there are training "
+            f"images ({parts['train'].items:,}); labels count classes from 0"
+        )
     for part in parts.values():
-        known = column(part.labels, label, f"{PREFIX}{root}?label=COLUMN")
-        check_labels(known, classes, part.shards, root)
+        check_labels(column(part.labels, label, where), classes, part.shards, root)
     form = _form(parts["train"], size)
     counts = ", ".join(f"{part.items:,} {split}" for split, part in parts.items())
     return Dataset(
@@ -62,7 +72,7 @@ def image_folder(text: str) -> Dataset:
         task=Task(outputs=classes),
         input_shape=form.shape,
         load=partial(load, found=found, form=form, label=label, classes=classes),
-        version=_version(found),
+        version=contents(found),
     )
 
 
@@ -102,14 +112,6 @@ def _form(train: Part, size: int) -> Form:
     return Form(shape=(channels, height, width), resized=bool(size))
 
 
-def _version(found: Found) -> str:
-    """Of names and sizes and not of times, so that a copy is the same dataset."""
-    root = found.root
-    return digest(
-        [[f.relative_to(root).as_posix(), f.stat().st_size] for f in found.files]
-    )
-
-
 def _absent(labels: np.ndarray, classes: int) -> list[str]:
     absent = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
     if not len(absent):
@@ -139,7 +141,7 @@ def _surveyed(found: Found, form: Form, first: Unlike) -> UserError:
         return first
     return UserError(
         f"{modes[odd][0]}: an image of mode {odd} where RGB was expected; the images "
-        f"in {found.root} are {counts}: convert them to one"
+        f"in {found.root} are {counts}: convert them all to RGB, or to grey"
     )
 
 

@@ -35,10 +35,14 @@ def _split(images: Decoded, part: str, label: str, classes: int, root: Path) -> 
 
 
 def column(labels: Mapping[str, Labels], name: str, where: str) -> Labels:
-    """The labels of this column, or of the only one there is."""
+    """The labels of this column.
+
+    Where it is "label", or no name, the only one there is will do; of another name one
+    that is called "label".
+    """
     if name in labels:
         return labels[name]
-    if len(labels) == 1:
+    if len(labels) == 1 and (name in ("", "label") or "label" in labels):
         return next(iter(labels.values()))
     if not labels:
         raise UserError(f"{where}: there is no column of integer labels")

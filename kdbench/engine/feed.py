@@ -327,6 +327,12 @@ def _checked_size(inputs: Tensor, recipe: Recipe) -> tuple[int, int]:
     for name in ("rand_augment", "resized_crop"):
         if name in wanted and inputs.dtype != torch.uint8:
             raise ValueError(f"{name} needs images of uint8, not {inputs.dtype}")
+    for name in ("crop_padding", "cutout"):
+        if getattr(recipe, name) >= min(shape[2:]):
+            raise ValueError(
+                f"{name} {getattr(recipe, name)} leaves nothing of images of "
+                f"{shape[2]} x {shape[3]}"
+            )
     if not recipe.resized_crop:
         return shape[2], shape[3]
     if recipe.crop_padding:

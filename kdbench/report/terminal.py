@@ -19,8 +19,8 @@ STYLES = {"plain": "", "reference": "italic", "missing": "dim"}
 
 def wide_console() -> Console:
     """The terminal, or 110 columns where the output goes to a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=110)
+    console = Console(emoji=False)  # a name such as a:two:b is no picture
+    return console if console.is_terminal else Console(width=110, emoji=False)
 
 
 def print_tables(results: Results, console: Console) -> None:

@@ -13,7 +13,7 @@ from kdbench.job import weights_path
 from kdbench.plugins import Host, code_of
 from kdbench.records import ENGINE, PROTOCOL, Run
 from kdbench.store import load
-from kdbench.teachers.imported import PREFIX, path_of
+from kdbench.teachers.imported import PREFIX, keep, path_of
 from kdbench.teachers.store import place, store_folder, title_of
 from kdbench.weights import (
     Card,
@@ -45,7 +45,7 @@ class Entry:
         run = self.card.record.run
         [model] = run.students
         words = {model, f"{run.dataset}/{model}", run.id}
-        return words | {f"{word}#{run.seed}" for word in words}
+        return words | {self.path.stem} | {f"{word}#{run.seed}" for word in words}
 
 
 def entries(folder: Path | None = None) -> list[Entry]:
@@ -100,7 +100,9 @@ def _described(entry: Entry) -> str:
     if not isinstance(entry.card, Trained):
         return entry.path.stem
     run = entry.card.record.run
-    return f"{run.id} ({run.dataset}/{title_of(run)}, {run.recipe.epochs} epochs)"
+    return (
+        f"{entry.path.stem} ({run.dataset}/{title_of(run)}, {run.recipe.epochs} epochs)"
+    )
 
 
 def export(entry: Entry, file: Path, *, force: bool = False) -> Card:
@@ -142,7 +144,7 @@ def import_file(file: Path, *, force: bool = False) -> tuple[Card, Path]:
                 f"{known.weights_sha256[:12]}, not {card.weights_sha256[:12]}); "
                 "replace it with --force"
             )
-    write(path, state, card)
+    keep(path, state, card)
     return card, path
 
 

@@ -50,9 +50,9 @@ def read_foreign(file: Path, key: str | None) -> dict[str, Tensor]:
         return {str(name): value.detach() for name, value in content.items()}
     inside = "; ".join(f"{k!r}: {_words(v)}" for k, v in list(content.items())[:LISTED])
     nested = [k for k in odd if isinstance(content[k], Mapping)]
-    hint = f"name the state dict with --key, such as --key {nested[0]}"
-    if not nested:
-        hint = "save the model's state_dict() alone"
+    hint = "save the model's state_dict() alone"
+    if nested:
+        hint = f"name the state dict with --key, such as --key {nested[0]}"
     raise UserError(f"{file} is not a state dict itself; it holds {inside}\n  {hint}")
 
 

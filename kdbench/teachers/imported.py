@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Dataset, Model, Source, UserError, hookimpl, unknown
+from kdbench.api import Dataset, Model, Shape, Source, UserError, hookimpl, unknown
 from kdbench.cache import cache_dir
 from kdbench.data.checks import loaded
 from kdbench.engine.feed import Feed
@@ -24,7 +25,7 @@ from kdbench.provenance import environment, now
 from kdbench.records import Recipe
 from kdbench.tasks import headline_of
 from kdbench.teachers.foreign import KeyMap, matched, read_foreign, read_map, renamed
-from kdbench.weights import Imported, read, read_card, shown, state_hash, write
+from kdbench.weights import Card, Imported, read, read_card, shown, state_hash, write
 
 PREFIX = "imported"
 
@@ -54,13 +55,27 @@ def imported_model(name: str, host: Host) -> Model:
     if not isinstance(card, Imported):
         raise UserError(f"{path} is no imported checkpoint")
     value = shown(card.headline, card.value)
+    spec = host.model(card.model)
     return dataclasses.replace(
-        host.model(card.model),
+        spec,
+        build=partial(_build, spec, card),
         name=f"{PREFIX}:{name}",
         summary=f"{card.model} from {card.file}, {value} on {card.dataset}",
         weights=partial(_weights, path),
         version=card.weights_sha256,
     )
+
+
+def _build(spec: Model, card: Imported, input_shape: Shape, outputs: int) -> nn.Module:
+    """The architecture; ValueError for what its checkpoint was not taken for."""
+    known = (tuple(card.input_shape), card.outputs)
+    if (tuple(input_shape), outputs) != known:
+        raise ValueError(
+            f"the checkpoint was imported for {card.dataset}, inputs of {known[0]} and "
+            f"{known[1]} outputs, not {tuple(input_shape)} and {outputs}"
+        )
+    module: nn.Module = spec.build(input_shape, outputs)
+    return module
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -109,6 +124,8 @@ def import_checkpoint(
         name=name,
         model=spec.name,
         dataset=data_set.name,
+        input_shape=data_set.input_shape,
+        outputs=data_set.task.outputs,
         headline=data_set.task.headline,
         value=value,
         test_items=items,
@@ -120,11 +137,26 @@ def import_checkpoint(
         environment=environment(device, torch.get_num_threads()),
         imported_at=now(),
     )
-    write(path, state, card)
+    keep(path, state, card)
     return card
 
 
+def keep(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
+    """Write into the cache. UserError where that cannot be done."""
+    try:
+        write(path, state, card)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error}\n  name another folder with "
+            "KDBENCH_CACHE"
+        ) from error
+
+
 def _check_teaches(spec: Model) -> None:
+    if spec.weights is not None:
+        raise UserError(
+            f"{spec.name} was trained elsewhere itself: name its architecture"
+        )
     if spec.learner == "fitted":
         raise UserError(
             f"{spec.name} is fitted without gradients: it has no state dict"

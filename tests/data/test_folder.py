@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from itertools import product
 
 import numpy as np
 import PIL.Image
@@ -202,3 +204,59 @@ def test_the_version_follows_the_files_and_not_their_times(write, tmp_path):
     assert image_folder(str(copy)).version == first
     (copy / "test" / "class_0" / "00.png").unlink()
     assert image_folder(str(copy)).version != first
+
+
+def test_what_differs_in_its_pixels_alone_is_another_set(write, tmp_path):
+    """Files of the same names, sizes and times, as archives unpack them."""
+    sets = []
+    for name, level in (("a", 10), ("b", 200)):
+        for split, label in product(("train", "test"), ("one", "two")):
+            folder = tmp_path / name / split / label
+            folder.mkdir(parents=True)
+            image = PIL.Image.new("L", (8, 8), level + ord(label[0]) % 7)
+            image.save(folder / "0.bmp")
+            os.utime(folder / "0.bmp", (1, 1))
+        sets.append(image_folder(str(tmp_path / name)))
+    one, other = (loaded(dataset, None, False) for dataset in sets)
+    assert sets[0].version != sets[1].version
+    assert (one.train.inputs < 100).all()
+    assert (other.train.inputs >= 200).all()
+
+
+def test_contents_of_the_same_size_and_time_are_another_version(tmp_path, write):
+    root = write["tree"](tmp_path / "tree")
+    before = image_folder(str(root)).version
+    file = next((root / "train" / "class_0").iterdir())
+    facts = file.stat()
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert image_folder(str(root)).version != before
+
+
+def test_a_label_that_is_named_must_be_there(write, tmp_path):
+    root = write["tree"](tmp_path / "tree")
+    refused(f"{root}?label=kind", "unknown label column 'kind'")
+
+
+def test_a_label_beyond_all_images_is_told_with_its_place(write, tmp_path):
+    for split in ("train", "test"):
+        rows = write["rows_of"](split)
+        for row in rows:
+            del row["half"]
+        if split == "train":
+            rows[3]["label"] = 300_000_000
+        write["rows"](tmp_path / "set" / f"{split}-0.parquet", rows)
+    refused(tmp_path / "set", "train-0.parquet, row 3", "300,000,000")
+
+
+def test_what_is_hidden_is_no_image(write, tmp_path):
+    root = write["tree"](tmp_path / "tree")
+    items = len(load(root).train.targets)
+    known = next((root / "train" / "class_0").iterdir())
+    hidden = root / "train" / "class_0" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    shutil.copy(known, hidden / "0.png")
+    (root / "train" / "class_0" / "folder.png").mkdir()
+    assert len(load(root).train.targets) == items

@@ -163,3 +163,14 @@ def test_several_that_fit_are_all_named(kdbench, teacher):
     assert done.code == 2
     assert "names 2 teachers" in done.err
     assert teacher.id in done.err
+
+
+def test_one_teacher_of_two_sets_is_named_by_its_file(kdbench, teacher):
+    [path] = store_folder().glob("*.safetensors")
+    card, state = read(path)
+    other = path.with_name(f"{teacher.id}-0123456789ab.safetensors")
+    write(other, state, card.model_copy(update={"data": "0123456789ab"}))
+    done = kdbench("teacher", "export", teacher.id, "out.safetensors")
+    assert done.code == 2
+    assert other.stem in done.err
+    assert kdbench("teacher", "export", other.stem, "out.safetensors").code == 0

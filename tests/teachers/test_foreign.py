@@ -329,3 +329,57 @@ def test_the_map_in_the_docs_takes_the_usual_resnets_names(host):
     ours = renamed(dict.fromkeys(theirs, torch.zeros(())), key_map, "the docs' map")
     spec = host.model("resnet20")
     assert set(ours) == set(spec.build((3, 32, 32), 100).state_dict())
+
+
+def test_what_was_imported_is_no_architecture(kdbench, module):
+    torch.save(module.state_dict(), "theirs.pth")
+    assert kdbench("teacher", "import", "theirs.pth", *FOREIGN).code == 0
+    again = ["--model", "imported:mine", *FOREIGN[2:], "--force"]
+    done = kdbench("teacher", "import", "theirs.pth", *again)
+    assert done.code == 2
+    assert "name its architecture" in done.err
+    assert kdbench("teacher", "list").code == 0
+
+
+def test_a_checkpoint_without_any_weights_is_told(kdbench):
+    torch.save({"model": None}, "none.pth")
+    done = kdbench("teacher", "import", "none.pth", *FOREIGN)
+    assert done.code == 2
+    assert "save the model's state_dict() alone" in done.err
+
+
+def test_a_checkpoint_alone_says_what_is_missing(kdbench, module):
+    torch.save(module.state_dict(), "theirs.pth")
+    done = kdbench("teacher", "import", "theirs.pth")
+    assert done.code == 2
+    assert "--model, --dataset and --name" in done.err
+
+
+def test_an_unwritable_cache_is_told(kdbench, module, tmp_path, monkeypatch):
+    torch.save(module.state_dict(), "theirs.pth")
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setenv("KDBENCH_CACHE", str(tmp_path / "taken"))
+    done = kdbench("teacher", "import", "theirs.pth", *FOREIGN)
+    assert done.code == 2
+    assert "KDBENCH_CACHE" in done.err
+
+
+def test_imported_for_other_data_is_refused_before_training(kdbench, module, tmp_path):
+    torch.save(module.state_dict(), "theirs.pth")
+    assert kdbench("teacher", "import", "theirs.pth", *FOREIGN).code == 0
+    text = SUITE.replace('"digits"', '"breast_cancer_10"')
+    (tmp_path / "own.toml").write_text(text)
+    done = kdbench("run", "own.toml", "--executor", "here")
+    assert done.code == 2
+    assert "was imported for digits" in done.err
+
+
+def test_an_imported_student_starts_anew_and_that_is_said(kdbench, module, tmp_path):
+    torch.save(module.state_dict(), "theirs.pth")
+    assert kdbench("teacher", "import", "theirs.pth", *FOREIGN).code == 0
+    text = SUITE.replace('"imported:mine"', '"mlp_5"', 1)
+    text = text.replace('student = "mlp_5"', 'student = "imported:mine"')
+    (tmp_path / "own.toml").write_text(text)
+    done = kdbench("run", "own.toml", "--executor", "here")
+    assert done.code == 0, done.out + done.err
+    assert "starts anew as a student" in done.out

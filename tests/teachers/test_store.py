@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdbench.api import Split, UserError
+from kdbench.api import Data, Split, UserError
 from kdbench.config import Suite
 from kdbench.data.digits import load as load_digits
 from kdbench.engine.teacher import weights_hash
@@ -345,3 +345,22 @@ def test_a_model_trained_elsewhere_is_not_kept_twice(helpers, tmp_path):
     made.train()
     assert not made.failed
     assert not store_folder().exists()
+
+
+def test_all_of_a_set_of_common_size_is_hashed():
+    """64 MB and more: one changed item anywhere is another set."""
+    images = torch.zeros(20_000, 1, 64, 64, dtype=torch.uint8)
+    targets = torch.zeros(20_000, dtype=torch.int64)
+    small = Split(inputs=images[:2], targets=targets[:2])
+    known = data_hash(Data(train=Split(inputs=images, targets=targets), test=small))
+    images[12_345, 0, 1, 2] = 1
+    train = Split(inputs=images, targets=targets)
+    assert data_hash(Data(train=train, test=small)) != known
+
+
+def test_retraining_trains_students_anew_too(trained, session, capsys):
+    _, _, said = session(out="first", retrain=True)
+    assert "3 runs to do" in said
+    assert "taken from the cache" not in said
+    _, _, said = session(out="first")
+    assert "0 runs to do" in said
