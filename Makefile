@@ -8,13 +8,14 @@ EDITABLE := $(foreach plugin,$(PLUGINS),-e $(plugin))
 DESCRIBED := pyproject.toml constraints.txt Makefile $(wildcard plugins/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test slow bench check lint help clean
+.PHONY: demo test slow bench check lint docs help clean
 
 help:
 	@echo "make demo   install into .venv, run the embedded suite, show the tables"
 	@echo "make test   install what the tests need, run them (a few minutes)"
 	@echo "make check  test, then ruff, mypy and the slow tests (what CI runs)"
 	@echo "make bench  the speed bars, measured on this machine"
+	@echo "make docs   docs/strategies.md, from the docstrings"
 	@echo "make clean  remove .venv and caches (results stay)"
 
 demo: .venv/installed
@@ -36,6 +37,9 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 check: test lint slow
+
+docs: .venv/installed-dev
+	$(BIN)/python -m kdbench.catalogue > docs/strategies.md
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks

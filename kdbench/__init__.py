@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Model,
         Outputs,
         Pair,
+        Phase,
         Renderer,
         Source,
         Split,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         UserError,
         hookimpl,
     )
+    from kdbench.losses import at_least_float32, soft_kl
     from kdbench.records import Recipe, Record, Run
     from kdbench.store import load_results
     from kdbench.tasks import KINDS, Head, Task, label_loss, label_target
@@ -47,6 +49,7 @@ __all__ = [
     "Model",
     "Outputs",
     "Pair",
+    "Phase",
     "Recipe",
     "Record",
     "Renderer",
@@ -58,14 +61,17 @@ __all__ = [
     "Tapped",
     "Task",
     "UserError",
+    "at_least_float32",
     "hookimpl",
     "label_loss",
     "label_target",
     "load_results",
+    "soft_kl",
 ]
 
 _ELSEWHERE = {"Record": "records", "Recipe": "records", "Run": "records"}
 _ELSEWHERE |= {"KINDS": "tasks", "Head": "tasks", "Task": "tasks"}
+_ELSEWHERE |= {"at_least_float32": "losses", "soft_kl": "losses"}
 _ELSEWHERE |= {"load_results": "store", "label_loss": "tasks", "label_target": "tasks"}
 
 

@@ -22,6 +22,7 @@ from kdbench.api import (
     Source,
     Strategy,
     SuiteFile,
+    UserError,
 )
 
 KINDS: Mapping[str, type] = {
@@ -116,10 +117,21 @@ def _check_strategy(hook: str, thing: object) -> None:
                 f"{where}: the default of {name!r} must be a finite number, text, "
                 f"true/false, null or a list of these, not {default!r}"
             ) from None
+    _check_presets(where, thing)
     for view in thing.views:
         if view not in VIEWS:
             raise Refused(f"{where}: {view!r} is no view; there are {', '.join(VIEWS)}")
-    if thing.views and thing.drives_itself():
-        raise Refused(f"{where} drives its own loop, which is given no views")
     if thing.loss is Strategy.loss and thing.train is Strategy.train:
         raise Refused(f"{where} must override loss() or train()")
+
+
+def _check_presets(where: str, strategy: type[Strategy]) -> None:
+    if set(strategy.name) & set("+@."):
+        name = strategy.name
+        raise Refused(f"{where}: {name!r} is no name (no + for sums, @ for presets, .)")
+    for preset, pairs in strategy.presets.items():
+        for pair, values in pairs.items():
+            try:
+                strategy.configured(values)
+            except UserError as error:
+                raise Refused(f"preset {preset!r} for {pair}: {error}") from error

@@ -12,13 +12,18 @@ import dataclasses
 import difflib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 import pluggy
 from pydantic import TypeAdapter, ValidationError
 
+from kdbench.batches import VIEWS as VIEWS
+from kdbench.batches import Batch as Batch
+from kdbench.batches import ExtraView as ExtraView
+from kdbench.batches import Outputs as Outputs
+from kdbench.batches import Phase as Phase
+from kdbench.batches import Tapped as Tapped
 from kdbench.offers import Data as Data
 from kdbench.offers import Dataset as Dataset
 from kdbench.offers import Executor as Executor
@@ -31,8 +36,9 @@ from kdbench.offers import Shape as Shape
 from kdbench.offers import Source as Source
 from kdbench.offers import Split as Split
 from kdbench.offers import SuiteFile as SuiteFile
+from kdbench.ramps import parse_ramp
 from kdbench.records import Recipe
-from kdbench.tasks import Head, Task
+from kdbench.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -57,128 +63,18 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> User
     return UserError(f"unknown {kind} {name!r}{place}; {hint}")
 
 
-# --- what a batch looks like to a strategy -------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """One model's answer to one batch.
-
-    `logits` is (B, C), or (B, K) numbers of a regression, on the scale of the batch's
-    targets. `features` maps each tapped name to its tensor, in forward
-    order: (B, C, H, W) for a stage of a convnet, (B, D) for a dense layer.
-    """
-
-    logits: Tensor
-    features: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-VIEWS = ("strong", "mixup", "cutmix")
-"""Further views of a batch of images that a strategy may ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExtraView:
-    """A batch of images seen in another way, and everyone's answers to it.
-
-    `inputs` is (B, C, H, W). In a mixture `share` (B,) of an image is its own and the
-    rest that of the image at `partner` (B,) in the batch; a loss is mixed likewise.
-    "strong" has another crop and mirror, RandAugment and cutout, and shares of one.
-    """
-
-    inputs: Tensor
-    partner: Tensor
-    share: Tensor
-    students: tuple[Outputs, ...]
-    teachers: tuple[Outputs, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One training step as a strategy sees it. All tensors are on one device.
-
-    `inputs` is (B, ...) normalised float, or (B, L) token ids; `targets` is (B,) class
-    indices, or as `task` says (numbers standardised by the training set); `index` is
-    (B,) positions in the training set; `labelled` is (B,) bool, all true unless the
-    strategy sets `label_fraction`. `students` and `teachers` are never empty lists for
-    a strategy that asked for them. Teacher tensors carry no gradient and are shared:
-    read them, never write to them. `progress` runs from 0 to 1 over the training;
-    `epoch` counts from 0 and has a fraction inside an epoch. `generator` is the
-    strategy's own random stream (on the CPU). `views` has what the strategy's own
-    `views` asks for, by name.
-    """
-
-    task: Task
-    inputs: Tensor
-    targets: Tensor
-    index: Tensor
-    labelled: Tensor
-    students: tuple[Outputs, ...]
-    teachers: tuple[Outputs, ...]
-    adapters: nn.Module | None
-    progress: float
-    epoch: float
-    generator: torch.Generator
-    views: Mapping[str, ExtraView] = field(default_factory=dict)
-
-    @property
-    def student(self) -> Outputs:
-        """The first student: the one that is measured."""
-        return self.students[0]
-
-    @property
-    def teacher(self) -> Outputs:
-        """The first teacher."""
-        return self.teachers[0]
-
-    def heads(self) -> Iterator[tuple[Head, Batch]]:
-        """Each head of a multi-task as a batch of its own; features are whole."""
-
-        def part(outputs: Outputs, head: int) -> Outputs:
-            views = list(self.task.split(outputs.logits, self.targets))
-            return dataclasses.replace(outputs, logits=views[head].outputs)
-
-        views = self.task.split(self.student.logits, self.targets)
-        for k, view in enumerate(views):
-            yield (
-                view.head,
-                dataclasses.replace(
-                    self,
-                    task=view.head.task,
-                    targets=view.targets,
-                    students=tuple(part(s, k) for s in self.students),
-                    teachers=tuple(part(t, k) for t in self.teachers),
-                ),
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Tapped:
-    """One side of a pair before training: actual shapes, without the batch axis.
-
-    `shapes` maps the strategy's taps and "logits" to shapes such as (64, 8, 8) or
-    (128,). `model` is a private copy to read (classifier weights, batch-norm
-    statistics); when a pair is only being checked its tensors have no data.
-    """
-
-    name: str
-    shapes: Mapping[str, Shape]
-    model: nn.Module
-
-    @property
-    def stages(self) -> dict[str, Shape]:
-        """The tapped stages, in forward order."""
-        return {k: v for k, v in self.shapes.items() if k.startswith("stage")}
-
-
 class Strategy:
     """How a student learns. Subclass it as a frozen, keyword-only dataclass.
 
     Fields are hyper-parameters: typed, with a default, a unit and a source in the
     comment behind them. Override `loss` (level 1); add `taps` and `adapters` (level 2);
-    set `students`, `teachers` or `label_fraction` (level 3); or override `train` and
-    drive your own loop (level 4). Override `target` too where students without
-    gradients (a tree, a support vector machine) can learn the same way.
+    set `students`, `teachers`, `views`, `phases` or `label_fraction` (level 3); or
+    override `train` and drive your own loop (level 4). Override `target` too where
+    students without gradients (a tree, a support vector machine) can learn the same
+    way.
+
+    A field that ends in "temperature" must be > 0, one that ends in "_weight" or
+    "_epochs" >= 0; a `__post_init__` of your own calls this one's.
     """
 
     name: str
@@ -195,15 +91,29 @@ class Strategy:
     """How many students train together; the first one is measured."""
     teachers: int = 1
     """How many teachers: trained from seeds 0, 1, ... unless the pair names several."""
+    assistants: int = 0
+    """How many of the pair's assistants it trains; they follow the students."""
     views: tuple[str, ...] = ()
-    """Of "strong", "mixup" and "cutmix": further views of each batch of images, made
-    once for all strategies that ask; the teachers' answers to them are shared, too."""
+    """Of `VIEWS`: further views of each batch, made once for all strategies that ask;
+    the teachers' answers to them are shared, too."""
     label_fraction: float = 1.0
     """Share of the training labels that may be used; the rest is `~batch.labelled`."""
     needs_probabilities: bool = True
     """Whether it learns more from its teachers than their arg-max."""
     learners: tuple[str, ...] = ("gradient",)
     """Level 4: which students it drives, "gradient" or "fitted"."""
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
+    """Other settings by name ("authors"): pair -> hyper-parameters."""
+    _ramps: Mapping[str, str] = {}
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a temperature or weight that cannot be."""
+        for name in self.parameters():
+            value = getattr(self, name)
+            if name.endswith("temperature") and not value > 0:
+                raise ValueError(f"{name} must be > 0, not {value}")
+            if name.endswith(("_weight", "_epochs")) and not value >= 0:
+                raise ValueError(f"{name} must be >= 0, not {value}")
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
         """Why this strategy cannot run on the pair, in one sentence, or None."""
@@ -212,6 +122,26 @@ class Strategy:
     def adapters(self, student: Tapped, teacher: Tapped) -> nn.Module | None:
         """Trainable parts and memory, built from the actual shapes; not deployed."""
         return None
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss's terms; of several heads one by one, unless it taps features."""
+        if not batch.task.heads or self.taps:
+            return self.loss(batch)
+        return {
+            f"{head.name}/{name}": head.weight * value
+            for head, part in batch.heads()
+            for name, value in self.loss(part).items()
+        }
+
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained in turn; `batch.phase` tells `loss` where it is."""
+        return (Phase(),)
+
+    def deployed(
+        self, students: Sequence[nn.Module], adapters: nn.Module | None
+    ) -> nn.Module:
+        """The network to measure and to keep, made once of the live parts."""
+        return students[0]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar terms; their sum is minimised and each is logged."""
@@ -249,30 +179,59 @@ class Strategy:
             return {}
         return {f.name: f.default for f in dataclasses.fields(cls)}
 
+    def values(self) -> dict[str, Any]:
+        """Hyper-parameter name -> value, or the text of a ramp."""
+        given = {name: getattr(self, name) for name in self.parameters()}
+        return {**given, **self._ramps}
+
+    def at(self, progress: float) -> Self:
+        """The strategy with its ramps where they are at this share of the training."""
+        ramps = {k: parse_ramp(text) for k, text in self._ramps.items()}
+        now = {k: ramp.at(progress) for k, ramp in ramps.items() if ramp}
+        return dataclasses.replace(self, **now) if now else self  # type: ignore[type-var]
+
     @classmethod
     def configured(cls, values: Mapping[str, Any]) -> Self:
         """An instance with these hyper-parameters.
 
-        Raises UserError for an unknown name (nearest match given), a value of the wrong
+        A weight or temperature may be a ramp over the training, such as "4->1". Raises
+        UserError for an unknown name (nearest match given), a value of the wrong
         type, or one that the strategy itself refuses.
         """
         hints = get_type_hints(cls)
         ready = {}
+        ramps: dict[str, str] = {}
+        ends: dict[str, float] = {}
         for key, value in values.items():
             if key not in cls.parameters():
                 what = f"hyper-parameter of strategy {cls.name!r}:"
                 raise unknown(what, key, cls.parameters())
             try:
+                ramp = parse_ramp(value)
+                if ramp:
+                    ramps[key], ends[key] = "".join(value.split()), ramp.end
+                    value = ramp.start
                 ready[key] = TypeAdapter(hints[key]).validate_python(value)
             except ValidationError as error:
                 why = error.errors()[0]["msg"]
                 raise UserError(f"{cls.name}[{key}={value}]: {why}") from None
+            except ValueError as error:
+                raise UserError(f"{cls.name}[{key}]: {error}") from None
             if isinstance(ready[key], float) and not math.isfinite(ready[key]):
                 raise UserError(f"{cls.name}[{key}={value}]: must be finite")
+        may = () if cls.drives_itself() else ("_weight", "temperature")
+        for key in [key for key in ramps if not key.endswith(may)]:
+            raise UserError(
+                f"{cls.name}[{key}={ramps[key]}]: only weights and temperatures can "
+                "change over the training, and not of one that drives its own loop"
+            )
         try:
-            return cls(**ready)
+            cls(**ready | ends)
+            made = cls(**ready)
         except Exception as error:
             raise UserError(f"{cls.name}: {error}") from error
+        object.__setattr__(made, "_ramps", ramps)
+        return made
 
 
 class Context(ABC):

@@ -85,7 +85,8 @@ def choose_suite(
     epochs: int | None,
 ) -> Suite:
     """The suite by name or file, with the command line's choices applied."""
-    from kdbench.config import changed, read_suite, split_selections
+    from kdbench.config import changed, read_suite
+    from kdbench.selections import split_selections
 
     path = Path(suite)
     if path.suffix != ".toml":

@@ -6,12 +6,9 @@ Errors name the file, the line and the key, with near matches.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ class PairDefinition(Strict):
 
     teacher: str | tuple[str, ...]
     student: str | tuple[str, ...]
+    assistant: str | tuple[str, ...] = ()
     summary: str = ""
 
     def named(self, name: str) -> Pair:
@@ -33,6 +31,7 @@ class PairDefinition(Strict):
             name=name,
             teachers=_names(self.teacher),
             students=_names(self.student),
+            assistants=_names(self.assistant),
             summary=self.summary,
         )
 
@@ -126,14 +125,6 @@ class Suite(Strict):
     @classmethod
     def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(names))
-
-
-@dataclass(frozen=True)
-class Selection:
-    """One strategy by name with hyper-parameters given: `kd[temperature=2]`."""
-
-    name: str
-    params: Mapping[str, Any]
 
 
 def read_suite(path: Path) -> Suite:
@@ -259,66 +250,3 @@ def _line_of(key: str, text: str) -> int | None:
         if key and re.match(rf"\s*\[?\s*{re.escape(key)}\s*[=\]]", line):
             return number
     return None
-
-
-def parse_selection(text: str) -> list[Selection]:
-    """`kd[temperature=2,4,ce_weight=0.5]` -> one selection per combination of values.
-
-    A comma separates values; a part with "=" begins the next hyper-parameter; a list
-    is written as JSON does: `levels=[1,2]`.
-    """
-    match = re.fullmatch(r"\s*([^\s\[\],]+)\s*(?:\[(.*)\])?\s*", text)
-    if not match:
-        raise UserError(
-            f"strategy {text!r} is not understood; write NAME or NAME[key=value,value]"
-        )
-    name, inside = match.groups()
-    choices: dict[str, list[Any]] = {}
-    for part in split_selections([inside or ""]):
-        key, equals, value = part.rpartition("=")
-        if equals:
-            last = key.strip()
-            if not last or last in choices:
-                raise UserError(f"strategy {text!r}: {last!r} is empty or given twice")
-            choices[last] = []
-        elif not choices:
-            raise UserError(f"strategy {text!r}: {part!r} lacks 'key='")
-        choices[last].append(_value(value.strip()))
-    return [
-        Selection(name, dict(zip(choices, values, strict=True)))
-        for values in product(*choices.values())
-    ]
-
-
-def _value(text: str) -> Any:
-    """A number, true/false or null as JSON writes them; anything else is a string."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def split_selections(texts: Iterable[str]) -> list[str]:
-    """Split "a,b[x=1,2]" at the commas outside brackets."""
-    found: list[str] = []
-    for text in texts:
-        found += [part.strip() for part in re.split(r",(?![^\[]*\])", text)]
-    return [part for part in found if part]
-
-
-def label_of(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """`kd`, or `kd[temperature=2]` where it differs from the defaults."""
-    odd = [f"{k}={_text(v)}" for k, v in params.items() if defaults.get(k) != v]
-    return f"{name}[{','.join(odd)}]" if odd else name
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.15g}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def with_controls(selections: Sequence[str], controls: Sequence[str]) -> list[str]:
-    """The selections, with the controls that every table holds put first."""
-    named = {parse_selection(text)[0].name for text in selections}
-    return [c for c in controls if c not in named] + list(selections)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.api import Batch, Strategy, hookimpl
+from kdbench.api import Batch, Phase, Strategy, hookimpl
+from kdbench.losses import soft_kl
 from kdbench.tasks import KINDS, label_loss, label_target
 
 
@@ -59,6 +60,71 @@ class LabelSmoothing(Strategy):
         return (1 - self.smoothing) * hard + self.smoothing / batch.task.outputs
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScratchLonger(Scratch):
+    """The student alone, trained longer: what a teacher's share of the time buys.
+
+    The schedule is stretched to `factor` times the recipe's epochs. A control: a
+    strategy whose training takes `factor` times as long as scratch should beat it.
+    """
+
+    name = "scratch_longer"
+    paper = "a control for the compute that a strategy adds"
+
+    factor: float = 2.0  # times the recipe's epochs, >= 1; about kd's cost, see tables
+
+    def __post_init__(self) -> None:
+        if not self.factor >= 1:
+            raise ValueError(f"factor must be >= 1, not {self.factor}")
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase(times=self.factor),)
+
+
+def virtual_teacher(targets: Tensor, classes: int, confidence: float) -> Tensor:
+    """(B, C) probabilities: `confidence` for the true class, the rest in equal parts.
+
+    Yuan et al. 2020, equation 9, for (B,) class indices.
+    """
+    rest = (1 - confidence) / (classes - 1)
+    hard = F.one_hot(targets, classes).float()
+    return rest + (confidence - rest) * hard
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherFreeKD(Strategy):
+    """Distillation from a teacher that is always right and knows nothing else.
+
+    loss = ce_weight * CE + kd_weight * T^2 KL(softmax(v / T) || softmax(z_s / T)), with
+    v the virtual teacher's probabilities (Yuan et al. 2020, equations 9 and 10, who
+    write no T^2; here it is as in kd).
+    """
+
+    name = "tf_kd"
+    family = "control"
+    paper = "Yuan et al. 2020, arXiv:1909.11723"
+    teachers = 0
+
+    confidence: float = 0.99  # probability of the true class, in [0.9, 1); paper
+    temperature: float = 20.0  # dimensionless, > 0; paper
+    ce_weight: float = 0.9  # >= 0, the paper's 1 - alpha; paper
+    kd_weight: float = 0.1  # >= 0, the paper's alpha; paper
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence must be in (0, 1), not {self.confidence}")
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        student = batch.student.logits
+        teacher = virtual_teacher(batch.targets, student.shape[1], self.confidence)
+        kd = soft_kl(student, teacher, self.temperature)
+        return {
+            "ce": self.ce_weight * label_loss(batch.task, student, batch.targets),
+            "kd": self.kd_weight * kd,
+        }
+
+
 @hookimpl
 def kdbench_strategies() -> list[type[Strategy]]:
-    return [Scratch, LabelSmoothing]
+    return [Scratch, LabelSmoothing, ScratchLonger, TeacherFreeKD]

@@ -22,6 +22,7 @@ from kdbench.config import Suite, only_systems
 from kdbench.data.checks import loaded
 from kdbench.engine import Stopped
 from kdbench.engine.feed import Feed
+from kdbench.engine.phases import Schedule
 from kdbench.engine.teacher import weights_hash
 from kdbench.job import SPEED_SAMPLE, Emit, Job, perform, weights_path
 from kdbench.measure import measure_all
@@ -29,7 +30,7 @@ from kdbench.measure.size import macs, parameters, serialised
 from kdbench.plan import Group, Plan
 from kdbench.plugins import Host
 from kdbench.provenance import environment, now
-from kdbench.records import Recipe, Record, SpeedRecord, digest
+from kdbench.records import Recipe, Record, Run, SpeedRecord, digest
 from kdbench.store import write_record
 
 TINY_MACS = 20e6
@@ -137,12 +138,18 @@ def make_jobs(
         names = {m for run in group.runs for m in (*run.students, *run.teachers)}
         size = {name: _macs(host.model(name), dataset) for name in names}
         tiny = max(size.values()) < TINY_MACS and device == "cpu"
-        trained = [size[m] for run in group.runs for m in run.students]
+        schedules = {run.id: _schedule(run, host) for run in group.runs}
+        trained = [
+            size[m] * schedules[run.id].passes / len(run.students)
+            for run in group.runs
+            for m in run.students
+        ]
         asked = [size[m] for run in group.teachers for m in run.students]
         # backwards costs twice a forward pass; teachers answer once for the group
         work = items[dataset.name] * (
             sum(STEP_MACS + 3 * one for one in trained) + sum(asked)
         )
+        early = {i: -s.first for i, s in schedules.items() if s.first < 0}
         job = Job(
             group=group,
             folder=folder,
@@ -152,10 +159,18 @@ def make_jobs(
             plugin_files=host.files,
             checkpoint_every_s=checkpoint_every_s,
             work=work / len(group.runs) / _passes_of(group, host),
+            early=early,
             needs=frozenset(run.id for run in group.teachers) & open_ids,
         )
         jobs += [(bool(group.teachers), -work, part) for part in _parts(job)]
     return [job for *_, job in sorted(jobs, key=lambda row: row[:2])]
+
+
+def _schedule(run: Run, host: Host) -> Schedule:
+    """When the phases of the run's strategy are."""
+    name = "scratch" if run.is_teacher else run.strategy
+    strategy = host.strategy(name).configured(run.params)
+    return Schedule(strategy.phases(), run.recipe, len(run.students))
 
 
 def _passes_of(group: Group, host: Host) -> int:

@@ -6,8 +6,8 @@ Self-contained and picklable: names are resolved through the plugins of that pro
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class Job:
     checkpoint_every_s: float = 60.0
     work: float = 1.0
     """Roughly what an epoch of one of its runs takes, to tell the time left."""
+    early: Mapping[str, int] = field(default_factory=dict)
+    """By run id the epochs that its phases take before the recipe's first."""
     needs: frozenset[str] = frozenset()
 
     @property
@@ -152,7 +154,7 @@ class _Work:
             learner = self._learner(run)
             if learner is not None:
                 learners.append(learner)
-                for _, k in learner.asks:
+                for k in learner.uses:
                     wanted[k] += learner.strategy.taps
                 self.emit(("started", run))
         stage = TeacherStage(
@@ -238,6 +240,7 @@ class _Work:
                 trace.cost[k] for k in ("own_s", "data_share_s", "teacher_share_s")
             ),
             "student_epochs": trace.cost["student_epochs"],
+            "epochs_before": trace.cost["epochs_before"],
             "teacher_forwards": trace.cost["teacher_forwards"],
             "adapter_parameters": 0 if adapters is None else parameters(adapters),
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,13 @@ from kdbench.api import (
     SuiteFile,
     UserError,
     unknown,
+)
+from kdbench.catalogue import (
+    extra_cost,
+    field_comments,
+    formula,
+    presets_of,
+    taps_of,
 )
 from kdbench.config import Suite, read_suite
 from kdbench.measure.size import size_of
@@ -137,6 +143,7 @@ def show_one(host: Host, name: str) -> None:
         for kind in KINDS
         if name in host.names(kind)
         or prefix in [offer.thing.name for offer in host.sources(kind)]
+        or (kind == "strategies" and "+" in name)
     ]
     if not kinds:
         every = [n for kind in KINDS for n in host.names(kind)]
@@ -179,10 +186,9 @@ def _show_facts(console: Console, facts: dict[str, Any]) -> None:
 
 
 def _show_strategy(console: Console, strategy: type[Strategy]) -> None:
-    module = inspect.getmodule(strategy)
-    for text in (getattr(module, "__doc__", None), inspect.getdoc(strategy)):
+    for text in (formula(strategy), inspect.getdoc(strategy)):
         if text:
-            console.print(inspect.cleandoc(text), markup=False, highlight=False)
+            console.print(text, markup=False, highlight=False)
             console.print()
     _show_facts(
         console,
@@ -190,6 +196,9 @@ def _show_strategy(console: Console, strategy: type[Strategy]) -> None:
             "family": strategy.family,
             "paper": strategy.paper,
             "tasks": strategy.tasks,
+            "reads": taps_of(strategy),
+            "costs beyond a student and its labels": extra_cost(strategy),
+            "presets": presets_of(strategy),
             "students": [k for k in ("gradient", "fitted") if strategy.teaches(k)],
             "level": 4 if strategy.drives_itself() else "1-3 (trains in lockstep)",
         },
@@ -202,16 +211,6 @@ def _show_strategy(console: Console, strategy: type[Strategy]) -> None:
     if rows:
         console.print()
         _table(["hyper-parameter", "default", "unit, range, source"], rows)
-
-
-def field_comments(strategy: type[Strategy]) -> dict[str, str]:
-    """The comment behind each hyper-parameter: its unit, range and source."""
-    try:
-        source = inspect.getsource(strategy)
-    except OSError:  # typed in, not written down
-        return {}
-    found = re.findall(r"^ {4}(\w+)\s*:[^#\n]*#\s*(.+)$", source, re.MULTILINE)
-    return dict(found)
 
 
 def show_plan(host: Host, suite: Suite, out: Path) -> None:

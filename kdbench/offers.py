@@ -130,12 +130,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Teacher(s) and student(s) by model name; the first of each leads."""
+    """Teacher(s) and student(s) by model name; the first of each leads.
+
+    `assistants` are of a size between them, for what teaches in steps.
+    """
 
     name: str
     teachers: tuple[str, ...]
     students: tuple[str, ...]
     summary: str = ""
+    assistants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

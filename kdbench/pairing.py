@@ -4,11 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdbench.api import Dataset, Model, Strategy
+from kdbench.api import Dataset, Model, Phase, Strategy
 
 
 def is_fitted(model: Model) -> bool:
     return model.learner == "fitted"
+
+
+def why_muddled(strategy: Strategy) -> str | None:
+    """Why the strategy's phases cannot be trained, or None."""
+    if strategy.drives_itself():
+        return None
+    try:
+        phases = strategy.phases()
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        return f"phases() of {strategy.name} raised {type(error).__name__}: {error}"
+    if not phases or not all(isinstance(phase, Phase) for phase in phases):
+        return f"phases() of {strategy.name} must return Phases, not {phases!r}"
+    names = [phase.name for phase in phases]
+    if "" in names[:-1] or len(set(names)) < len(names):
+        return f"the phases of {strategy.name} need names of their own, not {names}"
+    if phases[-1].epochs is not None:
+        return f"the last phase of {strategy.name} lasts as the recipe says, or `times`"
+    known = range(strategy.students + strategy.assistants)
+    for phase in phases:
+        learning = set(known if phase.students is None else phase.students)
+        wrong = (learning | set(phase.peers)) - set(known)
+        wrong |= learning & set(phase.peers)
+        taught_by = set(phase.teachers or ()) - set(range(strategy.teachers))
+        if wrong or taught_by:
+            return (
+                f"phase {phase.name!r} of {strategy.name} names students or teachers "
+                "that are not there, or learn and answer at once: "
+                f"{sorted(wrong | taught_by)}"
+            )
+    return None
 
 
 def unfit(
@@ -19,8 +49,13 @@ def unfit(
 ) -> str | None:
     """Why the strategy cannot train such students by such teachers, or None."""
     images = len(dataset.input_shape) == 3 and not dataset.vocabulary
-    if strategy.views and not (images and dataset.task.kind == "classification"):
+    classes = dataset.task.kind == "classification"
+    if set(strategy.views) - {"same_class"} and not (images and classes):
         return f"{strategy.name} asks for further views, and those are of images"
+    if strategy.views and not classes:
+        return f"{strategy.name} asks for other items of a class, and there are none"
+    if "same_class" in strategy.views and strategy.label_fraction < 1:
+        return f"{strategy.name} asks for items of a class, and hides most labels"
     for model in (*students, *teachers):
         if is_fitted(model) and dataset.task.heads:
             return f"{model.name} has one head, and {dataset.name} asks for several"

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdbench.api import Dataset, Pair, Strategy, Tapped, UserError
-from kdbench.config import Selection, Suite, label_of, parse_selection, with_controls
+from kdbench.choices import Choice, choose
+from kdbench.config import Suite
 from kdbench.models.taps import probe
-from kdbench.pairing import is_fitted, unfit
+from kdbench.pairing import is_fitted, unfit, why_muddled
 from kdbench.plugins import Host, code_of
 from kdbench.records import Recipe, Record, Run, digest
+from kdbench.selections import with_controls
 
 CONTROLS = ("scratch", "kd")
 """Protocol rule 2: every table holds teacher, scratch and kd from the same harness."""
@@ -80,14 +82,14 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
             f"added {name!r}: every table holds it (protocol rule 2)"
             for name in texts[: len(texts) - len(part.strategies)]
         ]
-        strategies = _strategies(texts, host, where)
+        strategies = choose(texts, host, where)
         for dataset_name in part.datasets:
             dataset = host.dataset(dataset_name, where)
             for pair_name in part.pairs:
                 pair = _pair(pair_name, suite, host, where)
                 notes += _anew(pair, host)
-                for strategy, label in strategies:
-                    layout.add(part, dataset, pair, strategy, label)
+                for choice in strategies:
+                    layout.add(part, dataset, pair, choice)
     return layout.plan(finished, list(dict.fromkeys(notes)))
 
 
@@ -115,24 +117,6 @@ def _anew(pair: Pair, host: Host) -> list[str]:
     ]
 
 
-def _strategies(
-    texts: Sequence[str], host: Host, where: str
-) -> list[tuple[Strategy, str]]:
-    chosen: dict[str, Strategy] = {}
-    for text in texts:
-        for selection in parse_selection(text):
-            strategy = configure(selection, host, where)
-            defaults = type(strategy).parameters()
-            params = dataclasses.asdict(strategy)  # type: ignore[call-overload]
-            chosen[label_of(selection.name, params, defaults)] = strategy
-    return [(strategy, label) for label, strategy in chosen.items()]
-
-
-def configure(selection: Selection, host: Host, where: str = "") -> Strategy:
-    """The strategy of this selection; UserError for a bad name or value."""
-    return host.strategy(selection.name, where).configured(selection.params)
-
-
 @dataclass
 class _Layout:
     """Builds the grid cell by cell."""
@@ -145,9 +129,8 @@ class _Layout:
     probes: dict[tuple[object, ...], Tapped | UserError] = field(default_factory=dict)
     owners: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
-    def add(
-        self, part: Suite, dataset: Dataset, pair: Pair, strategy: Strategy, label: str
-    ) -> None:
+    def add(self, part: Suite, dataset: Dataset, pair: Pair, choice: Choice) -> None:
+        strategy, missing = choice.on(pair)
         students, wanted = members(pair, strategy)
         taught_by = [
             self._teacher(part, dataset, name, wanted[:k].count(name))
@@ -164,8 +147,9 @@ class _Layout:
                 teachers=tuple(run.students[0] for run in reference),
                 students=students,
                 strategy=strategy.name,
-                label=label,
-                params=dataclasses.asdict(strategy),  # type: ignore[call-overload]
+                label=choice.label,
+                params=strategy.values(),
+                preset=choice.preset,
                 seed=seed,
                 recipe=part.recipe.of(students[0]),
                 teacher_runs=tuple(run.id for run in reference),
@@ -173,7 +157,7 @@ class _Layout:
                 system=system,
                 note=part.note,
             )
-            reason = self._reason(part.recipe, dataset, pair, strategy)
+            reason = missing or self._reason(part.recipe, dataset, pair, strategy)
             if reason is None:
                 self.runs.setdefault(run.id, (run, strategy))
                 self.teachers.update({t.id: t for t in reference})
@@ -224,11 +208,9 @@ class _Layout:
         self, recipe: Recipe, dataset: Dataset, pair: Pair, strategy: Strategy
     ) -> str | None:
         """Why the strategy cannot run here, or None."""
-        if strategy.drives_itself() and recipe.precision != "float32":
-            return (
-                f"{strategy.name} drives its own loop, which computes in float32, and "
-                f"the recipe says {recipe.precision}"
-            )
+        muddled = why_muddled(strategy)
+        if muddled:
+            return muddled
         if dataset.task.kind not in strategy.tasks:
             return (
                 f"{strategy.name} is defined for {' and '.join(strategy.tasks)}, and "
@@ -243,8 +225,14 @@ class _Layout:
         )
         if reason:
             return reason
+        if strategy.assistants > len(pair.assistants):
+            return (
+                f"{strategy.name} teaches in steps, and the pair {pair.name} has no "
+                "assistant: define one with a model between its teacher and student"
+            )
         names = [pair.students[0], pair.teachers[0], *pair.students[1:]]
         names += pair.teachers[1 : strategy.teachers]
+        names += pair.assistants[: strategy.assistants]
         sides = [self._probe(dataset, name, strategy.taps) for name in names]
         for side in sides:
             if isinstance(side, UserError):
@@ -252,6 +240,9 @@ class _Layout:
         student, teacher = sides[:2]
         assert isinstance(student, Tapped)  # noqa: S101 - narrowed by the loop above
         assert isinstance(teacher, Tapped)  # noqa: S101
+        student, teacher = (
+            dataclasses.replace(side, recipe=recipe) for side in (student, teacher)
+        )
         try:
             return strategy.supports(student, teacher if strategy.teachers else None)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
@@ -309,9 +300,10 @@ class _Layout:
 
 def members(pair: Pair, strategy: Strategy) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The students and the teachers that the strategy takes of the pair, in turn."""
-    students = pair.students * strategy.students
+    students = (pair.students * strategy.students)[: strategy.students]
+    assistants = pair.assistants[: strategy.assistants]
     teachers = pair.teachers * strategy.teachers
-    return students[: strategy.students], teachers[: strategy.teachers]
+    return students + assistants, teachers[: strategy.teachers]
 
 
 def _groups(

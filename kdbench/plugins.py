@@ -25,6 +25,7 @@ import pluggy
 from kdbench import __version__, hookspecs
 from kdbench.admission import KINDS, SINGULAR, Refused, check_hook_names, checked
 from kdbench.api import Dataset, Model, Source, Strategy, UserError, unknown
+from kdbench.combining import Combination, combine
 from kdbench.provenance import source_hash
 from kdbench.records import digest
 
@@ -197,6 +198,8 @@ class Host:
         broken plugins named) or when several plugins offer it (all of them named).
         """
         offers = self._offers[kind].get(name, [])
+        if kind == "strategies" and "+" in name:
+            return self._sum(name, where)
         prefix, colon, rest = name.partition(":")
         if not offers and colon and prefix in self._sources[kind]:
             return self._find(kind, prefix, rest)
@@ -210,6 +213,21 @@ class Host:
                 error = UserError(f"{error}\n  broken plugins: {reasons}")
             raise error
         return self._only(kind, name, offers)
+
+    def _sum(self, name: str, where: str) -> Offer:
+        """A sum of strategies, by their names; combined once."""
+        if ("strategies", name) not in self._found:
+            parts = [self.get("strategies", part, where) for part in name.split("+")]
+            plugins = list({id(p.plugin): p.plugin for p in parts}.values())
+            source = Plugin(
+                name="+".join(plugin.name for plugin in plugins),
+                distribution="+".join(plugin.distribution for plugin in plugins),
+                version="+".join(plugin.version for plugin in plugins),
+                path="",
+            )
+            thing = combine([part.thing for part in parts])
+            self._found["strategies", name] = Offer(thing, source)
+        return self._found["strategies", name]
 
     def _find(self, kind: str, prefix: str, rest: str) -> Offer:
         """What a source has under this name; asked once."""
@@ -280,6 +298,8 @@ def code_of(thing: object) -> str:
     A model made out of others, given to its builder, has their sources in it too.
     """
     version = ""
+    if isinstance(thing, type) and issubclass(thing, Combination):
+        return digest([code_of(kind) for kind in thing.kinds])
     if isinstance(thing, Model):
         version = thing.version
         thing = thing.build

@@ -6,6 +6,7 @@ between them no more than one every few seconds.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from time import monotonic
@@ -50,8 +51,11 @@ class Progress:
         self._epochs = {
             job.id: job.group.runs[0].recipe.epochs for job in jobs if job.group.runs
         }
+        self._early = {i: count for job in jobs for i, count in job.early.items()}
         self._total = sum(
-            run.recipe.epochs * job.work for job in jobs for run in job.group.runs
+            (run.recipe.epochs + job.early.get(run.id, 0)) * job.work
+            for job in jobs
+            for run in job.group.runs
         )
         self._at: dict[str, int] = {}
         self._running: dict[str, set[str]] = defaultdict(set)
@@ -93,7 +97,7 @@ class Progress:
     def _epoch(self, run: Run, epoch: int, headline: Headline, value: float) -> None:
         self._first.setdefault(run.id, epoch - 1)
         self._at[run.id] = epoch
-        if not run.is_teacher:
+        if not run.is_teacher and not math.isnan(value):
             self._seen[_cell(run)][run.seed] = value
         self._headlines[run.dataset] = headline
         group = self._group[run.id].id
@@ -101,12 +105,17 @@ class Progress:
             last = epoch == run.recipe.epochs
             if last or monotonic() - self._spoke >= PLAIN_EVERY_S:
                 self._spoke = monotonic()
-                self._console.print(self._line(group, epoch), highlight=False)
+                line = self._line(group, epoch)
+                self._console.print(line, highlight=False, markup=False)
 
     def _is_last(self, run: Run, group: str, epoch: int) -> bool:
         """Whether every running member of the group has ended this epoch."""
         members = self._running[group]
-        return all(self._at.get(i, 0) >= epoch for i in members | {run.id})
+        return all(self._epoch_of(i) >= epoch for i in members | {run.id})
+
+    def _epoch_of(self, run_id: str) -> int:
+        """The last epoch that a run has ended; below 1 in phases before the first."""
+        return self._at.get(run_id, -self._early.get(run_id, 0))
 
     def _record(self, record: Record) -> None:
         self._at[record.id] = record.run.recipe.epochs
@@ -124,11 +133,16 @@ class Progress:
             )
 
     def _line(self, group: str, epoch: int) -> str:
+        gone = clock(monotonic() - self._started)
+        where = self._where(group, epoch)
         best = self._best_of(group)
-        return (
-            f"{clock(monotonic() - self._started):>6}  {self._titles[group]}: epoch "
-            f"{epoch}/{self._epochs[group]}{best}{self._left()}"
-        )
+        return f"{gone:>6}  {self._titles[group]}: {where}{best}{self._left()}"
+
+    def _where(self, group: str, epoch: int) -> str:
+        """Which epoch it is; those of earlier phases count down to the recipe's."""
+        if epoch < 1:
+            return f"earlier phases, {-epoch} epochs to the first"
+        return f"epoch {epoch}/{self._epochs[group]}"
 
     def _best_of(self, group: str) -> str:
         """The group's headline values so far, best first."""
@@ -160,7 +174,10 @@ class Progress:
 
     def _worked(self, epochs: dict[str, int]) -> float:
         """The work in these epochs by run."""
-        return sum(count * self._group[i].work for i, count in epochs.items())
+        return sum(
+            (count + self._early.get(i, 0)) * self._group[i].work
+            for i, count in epochs.items()
+        )
 
     def _picture(self) -> RenderableType:
         """The live display: a bar for each running group, then accuracies."""
@@ -174,10 +191,9 @@ class Progress:
         )
         for group, members in self._running.items():
             if members:
-                epoch = min(self._at.get(i, 0) for i in members)
-                total = self._epochs[group]
-                bar = ProgressBar(total, epoch, width=30)
-                bars.add_row(self._titles[group], bar, f"epoch {epoch}/{total}")
+                epoch = min(map(self._epoch_of, members))
+                bar = ProgressBar(self._epochs[group], max(0, epoch), width=30)
+                bars.add_row(self._titles[group], bar, self._where(group, epoch))
         return Group(bars, self._accuracies())
 
     def _accuracies(self) -> RenderableType:

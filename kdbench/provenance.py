@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-HOST_CONTRACT = {"kdbench", "kdbench.api", "kdbench.records"}
+HOST_CONTRACT = {"kdbench", "kdbench.api", "kdbench.batches", "kdbench.records"}
 """Modules that never count: their effect on results is what ENGINE versions."""
 
 

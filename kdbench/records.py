@@ -154,7 +154,8 @@ class Run(Strict):
 
     `teacher_runs` are the ids of the runs that trained its teachers (empty for a
     teacher itself); `code` maps strategy, models and dataset to their source hashes.
-    `label`, `system` and `note` are the suite's words, not part of its identity.
+    `label`, `system` and `note` are the suite's words, not part of its identity;
+    `preset` names where `params` come from, if not from what was written and defaults.
     """
 
     dataset: str
@@ -170,13 +171,14 @@ class Run(Strict):
     code: dict[str, str]
     protocol: str = PROTOCOL
     engine: int = ENGINE
+    preset: str = ""
     system: str = ""
     note: str = ""
 
     @property
     def id(self) -> str:
         """Content hash; label, system and note are only words."""
-        words = {"label", "system", "note"}
+        words = {"label", "system", "note"} | (set() if self.preset else {"preset"})
         return digest(self.model_dump(mode="json", exclude=words))
 
     @property

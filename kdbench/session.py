@@ -174,12 +174,13 @@ class Session:
             problems = self.host.emit("kdbench_run_started", run=rest[0])
         elif kind == "epoch":
             run, epoch, headline, value = rest
-            problems = self.host.emit(
-                "kdbench_epoch_finished",
-                run=run,
-                epoch=epoch,
-                values={headline.name: value},
-            )
+            if epoch >= 1:  # not of phases before the recipe's first
+                problems = self.host.emit(
+                    "kdbench_epoch_finished",
+                    run=run,
+                    epoch=epoch,
+                    values={headline.name: value},
+                )
         elif kind == "record":
             problems = self.host.emit("kdbench_run_finished", record=rest[0])
             if rest[0].status == "failed":

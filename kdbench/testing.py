@@ -3,14 +3,21 @@
 A plugin's `conftest.py` imports `assert_same`, `assert_trains` and `given` from here.
 """
 
+import dataclasses
+import importlib.util
+import inspect
+import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Batch, Outputs, Strategy
+from kdbench.api import Batch, Outputs, Strategy, UserError
 from kdbench.tasks import Task
 
 
@@ -90,6 +97,43 @@ class Given:
         )
 
 
+def assert_described(kind: type[Strategy]) -> None:
+    """A strategy is frozen, can be copied to another process, and says its sources.
+
+    Every hyper-parameter has a comment "unit or range; source" behind it, and a weight
+    or temperature that cannot be is refused by name.
+    """
+    strategy = kind()
+    assert kind.paper
+    assert pickle.loads(pickle.dumps(strategy)) == strategy  # noqa: S301 - our own
+    source = inspect.getsource(kind)
+    for name in kind.parameters():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(strategy, name, 1)
+        assert re.search(rf"^    {name}: .+  # .*(;|relative).+", source, re.M), name
+        worst = 0 if name.endswith("temperature") else -0.1
+        if name.endswith(("_weight", "temperature")):
+            with pytest.raises(UserError, match=f"{kind.name}: {name} must be >"):
+                kind.configured({name: worst})
+
+
+def mutated(module: ModuleType, old: str, new: str) -> ModuleType:
+    """A copy of the module with one piece of its source replaced.
+
+    For tests that show that a wrong formula is noticed. Raises ValueError unless `old`
+    occurs exactly once.
+    """
+    assert module.__file__ is not None
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    if source.count(old) != 1:
+        raise ValueError(f"{module.__name__} has {old!r} {source.count(old)} times")
+    spec = importlib.util.spec_from_loader(module.__name__, None)
+    assert spec is not None
+    copy = importlib.util.module_from_spec(spec)
+    exec(compile(source.replace(old, new), module.__file__, "exec"), vars(copy))  # noqa: S102 - our own source
+    return copy
+
+
 def leaves(outputs: Outputs) -> list[Tensor]:
     return [outputs.logits, *outputs.features.values()]
 
@@ -100,8 +144,11 @@ def given() -> Given:
 
 
 @pytest.fixture
-def assert_same() -> Callable[..., None]:
-    """Value and gradients of a fast loss equal its float64 reference's."""
+def assert_same(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Value and gradients of a fast loss equal its float64 reference's.
+
+    The largest relative error of the float64 value is kept as a property of the test.
+    """
 
     def check(
         fast: Callable[..., Tensor], slow: Callable[..., Tensor], *inputs: Tensor
@@ -113,6 +160,10 @@ def assert_same() -> Callable[..., None]:
             own = [x.detach().to(dtype).requires_grad_() for x in inputs]
             value = fast(*own)
             assert value.dtype == dtype
+            if dtype == torch.float64:
+                wrong = abs(float(value.detach() - expected.detach()))
+                size = max(abs(float(expected.detach())), 1e-12)
+                record_property("reference_error", wrong / size)
             got = torch.autograd.grad(value, own)
             scale = max(1.0, float(expected.detach().abs()))
             compare(value, expected, rtol, rtol * scale)

@@ -90,7 +90,12 @@ def by_cell(folder: Path) -> dict[str, Record]:
 
 def bits(record: Record) -> dict[str, object]:
     """Everything of a record that must not depend on when and beside whom it ran."""
-    return record.model_dump(exclude={"environment", "cost", "finished_at"})
+    kept = record.model_dump(exclude={"environment", "cost", "finished_at"})
+    timed = ("latency", "throughput")
+    kept["measures"] = {
+        k: v for k, v in kept["measures"].items() if not k.startswith(timed)
+    }
+    return kept
 
 
 @pytest.fixture(scope="session")

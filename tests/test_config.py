@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from kdbench.api import UserError
-from kdbench.config import (
-    changed,
+from kdbench.config import changed, read_suite
+from kdbench.selections import (
     label_of,
     parse_selection,
-    read_suite,
     split_selections,
     with_controls,
 )

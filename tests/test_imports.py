@@ -12,22 +12,29 @@ import pytest
 import kdbench
 
 ROOT = Path(kdbench.__file__).parent
-LOWEST = {"records", "tasks", "offers"}
-API = LOWEST | {"api"}
+LOWEST = {"records", "tasks", "offers", "ramps", "batches"}
+API = LOWEST | {"api", "losses"}
 LOWER = API | {"hookspecs", "admission", "provenance", "vision", "plugins", "config"}
+LOWER |= {"combining", "selections", "choices"}
 LOWER |= {"store", "stats", "data", "models", "suites", "controls"}
 
 ALLOWED = {
     "records": set(),
     "tasks": {"records"},
     "offers": {"records", "tasks"},
+    "ramps": set(),
+    "losses": set(),
+    "batches": {"records", "tasks", "offers"},
     "api": LOWEST,
+    "combining": API,
+    "selections": API,
+    "choices": API | {"plugins", "selections"},
     "hookspecs": API,
     "admission": API | {"hookspecs"},
     "provenance": API,
     "vision": set(),
     "cache": set(),
-    "plugins": API | {"hookspecs", "admission", "provenance"},
+    "plugins": API | {"hookspecs", "admission", "combining", "provenance"},
     "config": API,
     "store": API,
     "stats": API,
@@ -49,7 +56,7 @@ ALLOWED = {
 }
 """Part -> the parts it may import. `cli` and what only it calls may import anything."""
 
-TOP = {"cli", "session", "progress", "listing", "teacher_cli", "__init__"}
+TOP = {"cli", "session", "progress", "listing", "catalogue", "teacher_cli", "__init__"}
 
 
 def part_of(path: Path) -> str:

@@ -68,7 +68,7 @@ def test_what_cannot_run_is_skipped_with_a_sentence(plan_of):
     plan = plan_of(strategies=["at"], pairs=["digits-mlp"])
     [(run, reason)] = plan.skipped
     assert run.label == "at"
-    assert "no spatial axes" in reason
+    assert "is no map (C, H, W)" in reason
 
 
 def test_a_stage_that_is_not_there_is_a_reason(plan_of):

@@ -14,12 +14,14 @@ from kdbench.api import Data, Dataset, Split
 from kdbench.tasks import Head, Task
 
 TEST_ITEMS = 450
+GREY = 15
 
 
 def load(data_dir: Path | None, download: bool) -> Data:  # noqa: ARG001 - embedded
     """A fixed stratified split: 1,347 train, 450 test; nothing is read from disk.
 
-    Inputs are (N, 1, 8, 8) uint8 from 0 to 16.
+    Inputs are (N, 1, 8, 8) uint8 from 0 to 240, `GREY` for each of the 16 grey levels:
+    what works on images expects the whole range of a byte.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -31,7 +33,7 @@ def load(data_dir: Path | None, download: bool) -> Data:  # noqa: ARG001 - embed
         random_state=0,
         stratify=digits.target,
     )
-    inputs = torch.tensor(digits.images, dtype=torch.uint8).unsqueeze(1)
+    inputs = torch.tensor(GREY * digits.images, dtype=torch.uint8).unsqueeze(1)
     targets = torch.tensor(digits.target, dtype=torch.int64)
     known = inputs[train].double()
     return Data(
@@ -43,11 +45,11 @@ def load(data_dir: Path | None, download: bool) -> Data:  # noqa: ARG001 - embed
 
 
 def load_with_ink(data_dir: Path | None, download: bool) -> Data:
-    """The same images; targets (N, 2): the digit, and the mean of its pixels."""
+    """The same images; targets (N, 2): the digit, and its mean grey level (0 to 16)."""
     data = load(data_dir, download)
 
     def both(split: Split) -> Split:
-        ink = split.inputs.float().mean((1, 2, 3))
+        ink = split.inputs.float().mean((1, 2, 3)) / GREY
         targets = torch.stack([split.targets.float(), ink], 1)
         return Split(inputs=split.inputs, targets=targets)
 

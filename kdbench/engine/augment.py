@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from kdbench.records import Recipe
+
 RESIZED_SCALE = (0.08, 1.0)  # share of the image's area
 RESIZED_RATIO = (3 / 4, 4 / 3)  # width by height
 RESIZED_TRIES = 10
@@ -256,3 +258,38 @@ def cutmix(inputs: Tensor, generator: Generator, alpha: float = 1.0) -> Mixed:
     share = 1 - box.sum((1, 2, 3)).to(inputs) / (height * width)
     pasted = torch.where(box, inputs[partner], inputs)
     return Mixed(inputs=pasted, partner=partner, share=share)
+
+
+# --- what a recipe may ask of the inputs ---------------------------------------------
+
+
+def checked_size(inputs: Tensor, recipe: Recipe) -> tuple[int, int]:
+    """Height and width of a batch; ValueError where the recipe does not suit inputs."""
+    shape = tuple(inputs.shape)
+    names = ("crop_padding", "flip", "cutout", "rand_augment", "resized_crop")
+    wanted = [name for name in names if getattr(recipe, name)]
+    if not wanted:
+        return (0, 0)
+    if len(shape) != 4:
+        raise ValueError(
+            f"{' and '.join(wanted)} need images (N, C, H, W), not inputs of {shape}"
+        )
+    for name in ("rand_augment", "resized_crop"):
+        if name in wanted and inputs.dtype != torch.uint8:
+            raise ValueError(f"{name} needs images of uint8, not {inputs.dtype}")
+    for name in ("crop_padding", "cutout"):
+        if getattr(recipe, name) >= min(shape[2:]):
+            raise ValueError(
+                f"{name} {getattr(recipe, name)} leaves nothing of images of "
+                f"{shape[2]} x {shape[3]}"
+            )
+    if not recipe.resized_crop:
+        return shape[2], shape[3]
+    if recipe.crop_padding:
+        raise ValueError("resized_crop takes the place of crop_padding: set one")
+    side = recipe.image_size
+    if side > min(shape[2:]):
+        raise ValueError(
+            f"image_size {side} is more than the images have: {shape[2]} x {shape[3]}"
+        )
+    return (side, side) if side else (shape[2], shape[3])

@@ -19,6 +19,7 @@ from kdbench.engine.augment import (
     Crops,
     Mixed,
     centre,
+    checked_size,
     cutmix,
     cutout,
     draw_boxes,
@@ -29,6 +30,7 @@ from kdbench.engine.augment import (
     mixup,
     resized,
 )
+from kdbench.engine.classes import Classes
 from kdbench.engine.rand_augment import rand_augment, strong
 from kdbench.engine.streams import generator
 from kdbench.records import Recipe
@@ -102,11 +104,12 @@ class Feed:
                 f"{self.items} training items do not fill one batch of "
                 f"{recipe.batch_size}"
             )
+        self.train_targets = data.train.targets
         self.test_targets = data.test.targets
         train, test = data.train.inputs, data.test.inputs
         self._home = device if train.nbytes <= RESIDENT_BYTES else train.device
         train, test = train.to(self._home), test.to(self._home)
-        self._size = _checked_size(train, recipe)
+        self._size = checked_size(train, recipe)
         self._test = centre(test, self._size) if recipe.resized_crop else test
         # padded images contain the images: there is no need to hold both
         padding = recipe.crop_padding
@@ -121,6 +124,7 @@ class Feed:
         self._scale = 1 / torch.tensor(data.std, device=device).view(shape)
         self._whole: tuple[Tensor, Tensor] | None = None
         self._plan: _Plan | None = None
+        self._classes: Classes | None = None
 
     def at(self, epoch: int, step: int) -> Step:
         """The batch of this step."""
@@ -165,7 +169,10 @@ class Feed:
             return mixup(step.inputs, stream)
         if name == "cutmix":
             return cutmix(step.inputs, stream)
-        images = strong(self.images(step.index), stream)
+        if name == "strong":
+            images = strong(self._augmented(step.index, stream), stream)
+        else:
+            images = self._augmented(self._partners(step.index, stream), stream)
         return Mixed(
             inputs=self.normalised(images),
             partner=torch.arange(len(images), device=images.device),
@@ -234,6 +241,26 @@ class Feed:
             return self._source.at(self._source.centres(index)).to(self.device)
         inputs = self._source.index_select(0, index).to(self.device)
         return centre(inputs, self._size) if self.recipe.resized_crop else inputs
+
+    def _partners(self, index: Tensor, stream: Generator) -> Tensor:
+        if self._classes is None:
+            self._classes = Classes(self.train_targets)
+        return self._classes.others(index.cpu(), stream)
+
+    def _augmented(self, index: Tensor, stream: Generator) -> Tensor:
+        """The inputs at (B,) positions, by the recipe's crop and mirror, drawn anew."""
+        if isinstance(self._source, Crops):
+            offsets = draw_crops(len(index), self._source.padding, stream)
+            starts = self._source.starts(index, *offsets)
+            images = self._source.at(starts.to(self._home)).to(self.device)
+        else:
+            images = self._source.index_select(0, index.to(self._home)).to(self.device)
+        if self.recipe.resized_crop:
+            boxes = draw_boxes(len(images), images.shape, stream)
+            images = resized(images, boxes, *self._size)
+        if self.recipe.flip:
+            images = flip(images, draw_mirrors(len(index), stream).to(images.device))
+        return images
 
     def normalised(self, inputs: Tensor) -> Tensor:
         """Stored inputs (B, ...) as float, of mean 0 and deviation 1; tokens as is."""
@@ -311,38 +338,6 @@ def _scale(targets: Tensor, task: Task) -> tuple[Tensor, Tensor]:
         at += width
     spread[spread == 0] = 1.0  # a constant target
     return middle.float(), spread.float()
-
-
-def _checked_size(inputs: Tensor, recipe: Recipe) -> tuple[int, int]:
-    """Height and width of a batch; ValueError where the recipe does not suit inputs."""
-    shape = tuple(inputs.shape)
-    names = ("crop_padding", "flip", "cutout", "rand_augment", "resized_crop")
-    wanted = [name for name in names if getattr(recipe, name)]
-    if not wanted:
-        return (0, 0)
-    if len(shape) != 4:
-        raise ValueError(
-            f"{' and '.join(wanted)} need images (N, C, H, W), not inputs of {shape}"
-        )
-    for name in ("rand_augment", "resized_crop"):
-        if name in wanted and inputs.dtype != torch.uint8:
-            raise ValueError(f"{name} needs images of uint8, not {inputs.dtype}")
-    for name in ("crop_padding", "cutout"):
-        if getattr(recipe, name) >= min(shape[2:]):
-            raise ValueError(
-                f"{name} {getattr(recipe, name)} leaves nothing of images of "
-                f"{shape[2]} x {shape[3]}"
-            )
-    if not recipe.resized_crop:
-        return shape[2], shape[3]
-    if recipe.crop_padding:
-        raise ValueError("resized_crop takes the place of crop_padding: set one")
-    side = recipe.image_size
-    if side > min(shape[2:]):
-        raise ValueError(
-            f"image_size {side} is more than the images have: {shape[2]} x {shape[3]}"
-        )
-    return (side, side) if side else (shape[2], shape[3])
 
 
 def _laid_out(constants: Tensor, images: Tensor) -> Tensor:

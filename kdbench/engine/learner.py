@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Batch, Dataset, ExtraView, Model, Outputs, Strategy, Tapped
+from kdbench.api import (
+    Batch,
+    Dataset,
+    ExtraView,
+    Model,
+    Outputs,
+    Strategy,
+    Tapped,
+)
 from kdbench.engine.feed import Feed, Step
+from kdbench.engine.phases import Schedule
 from kdbench.engine.streams import global_stream, seed_global, seed_of
 from kdbench.engine.teacher import Ask, predict
 from kdbench.engine.trace import Trace
@@ -105,46 +116,68 @@ class Learner:
         self.run = run
         self.strategy = strategy
         self.sees = ("", *strategy.views)
-        self.asks = tuple((view, k) for view in self.sees for k in uses)
+        self.uses = tuple(uses)
         self.feed = feed
         self.recipe = run.recipe
-        self.position: Position = (0, 0)
+        self._schedule = Schedule(strategy.phases(), run.recipe)
+        self.position: Position = (self._schedule.first, 0)
         self.failure: str | None = None
         self.trace = Trace()
         leading = teachers[0][1] if teachers else None
         modules = build_students(run, specs, dataset, leading)
         self.modules = nn.ModuleList(modules).to(feed.device)
+        self.adapters: nn.Module | None = None
+        if teachers:
+            spec, module = teachers[uses[0] if uses else 0]
+            with global_stream(run.seed, "adapters", run.strategy):
+                self.adapters = strategy.adapters(
+                    self._side(specs[0], modules[0], dataset),
+                    self._side(spec, module, dataset),
+                )
+        if self.adapters is not None:
+            self.adapters.to(feed.device)
+        self.student = strategy.deployed(list(self.modules), self.adapters)
         self._students = [
             TappedModel(spec, module, strategy.taps, self.recipe.precision)
             for spec, module in zip(specs, self.modules, strict=True)
         ]
-        self.adapters: nn.Module | None = None
-        if teachers:
-            student = probe(specs[0], strategy.taps, dataset)
-            spec, module = teachers[uses[0] if uses else 0]
-            teacher = probe(spec, strategy.taps, dataset)
-            with global_stream(run.seed, "adapters", run.strategy):
-                self.adapters = strategy.adapters(
-                    Tapped(specs[0].name, student.shapes, deepcopy(modules[0])),
-                    Tapped(spec.name, teacher.shapes, deepcopy(module)),
-                )
-        if self.adapters is not None:
-            self.adapters.to(feed.device).train()
         if run.is_teacher and specs[0].weights is not None:
             modules[0].load_state_dict(specs[0].weights())
             self.position = (self.recipe.epochs, 0)  # there is nothing to train
-        self.optimiser = make_optimiser(self.recipe, self._trained())
+        self._enter_phase()
         self._labelled = feed.labelled(strategy.label_fraction)
         self._generator = torch.Generator()
 
-    def _trained(self) -> list[nn.Parameter]:
-        adapters = self.adapters.parameters() if self.adapters is not None else ()
-        return [p for p in (*self.modules.parameters(), *adapters) if p.requires_grad]
+    def _side(self, spec: Model, module: nn.Module, dataset: Dataset) -> Tapped:
+        """One side of the pair as `adapters` is shown it."""
+        return replace(
+            probe(spec, self.strategy.taps, dataset),
+            model=deepcopy(module),
+            recipe=self.recipe,
+            targets=self.feed.train_targets,
+        )
 
-    @property
-    def student(self) -> nn.Module:
-        """The one that is measured and deployed."""
-        return self.modules[0]
+    def _enter_phase(self) -> None:
+        """Who trains, who answers, and a fresh optimiser, by the position."""
+        phase = self._schedule.at(self.position[0])
+        everyone = range(len(self.modules))
+        self._phase = phase
+        self._learns = tuple(everyone) if phase.students is None else phase.students
+        taught_by = range(len(self.uses)) if phase.teachers is None else phase.teachers
+        self.asks = tuple((view, self.uses[k]) for view in self.sees for k in taught_by)
+        self._set_modes()
+        learning = [self.modules[k] for k in self._learns]
+        if self.adapters is not None:
+            learning.append(self.adapters)
+        trained = [p for x in learning for p in x.parameters() if p.requires_grad]
+        self.optimiser = make_optimiser(self.recipe, trained)
+
+    def _set_modes(self) -> None:
+        """Who learns is in train mode, students that only answer are in eval mode."""
+        for k, module in enumerate(self.modules):
+            module.train(k in self._learns)
+        if self.adapters is not None:
+            self.adapters.train()
 
     def due(self, position: Position) -> bool:
         """Whether this step is still to do."""
@@ -165,6 +198,10 @@ class Learner:
         self.trace.cost["own_s"] += perf_counter() - started
 
     def _step(self, step: Step, teachers: Mapping[Ask, Outputs]) -> None:
+        phase = self._phase
+        length = phase.length(self.recipe)
+        epoch = step.when - self._schedule.start_of(phase)
+        progress = epoch / length
         seed = seed_of(self.run.seed, self.run.strategy, step.epoch, step.step)
         seed_global(seed, self.feed.device)
         self._generator.manual_seed(seed)
@@ -173,13 +210,20 @@ class Learner:
         else:
             labelled = self._labelled[step.index]
         answers = {
-            view: tuple(student(step.seen(view)) for student in self._students)
+            view: tuple(self._students[k](step.seen(view)) for k in self._learns)
             for view in self.sees
         }
+        with torch.no_grad():
+            peers = {
+                view: tuple(self._students[k](step.seen(view)) for k in phase.peers)
+                for view in self.sees
+            }
+        self.trace.cost["teacher_forwards"] += len(self.sees) * len(phase.peers)
         taught = {
-            view: tuple(teachers[ask] for ask in self.asks if ask[0] == view)
+            view: (*(teachers[a] for a in self.asks if a[0] == view), *peers[view])
             for view in self.sees
         }
+        strategy = self.strategy.at(progress)
         batch = Batch(
             task=self.feed.task,
             inputs=step.inputs,
@@ -189,9 +233,10 @@ class Learner:
             students=answers[""],
             teachers=taught[""],
             adapters=self.adapters,
-            progress=step.when / self.recipe.epochs,
-            epoch=step.when,
+            progress=progress,
+            epoch=epoch,
             generator=self._generator,
+            phase=phase.name,
             views={
                 name: ExtraView(
                     inputs=step.views[name].inputs,
@@ -203,12 +248,15 @@ class Learner:
                 for name in self.strategy.views
             },
         )
-        terms = _terms(self.strategy, batch)
+        terms = strategy.terms(batch)
         total = _total(terms)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
+        lr = self.recipe.lr
+        if not phase.constant_lr:  # the schedule, stretched to the phase
+            lr = self.recipe.lr_at(epoch * (self.recipe.epochs / length))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.lr_at(step.when)
+            group["lr"] = lr
         self.optimiser.step()
         for name, value in terms.items():
             self.trace.add(name, value)
@@ -225,8 +273,29 @@ class Learner:
         return result if self.failure is None else None
 
     def end_epoch(self) -> float:
-        """Evaluate (the task's headline), close the curves, check they are finite."""
+        """Evaluate (the task's headline), close the curves, check they are finite.
+
+        In a phase before the last one there is nothing to evaluate yet: nan.
+        """
+        epoch = self.position[0]
+        value = math.nan
+        if self._schedule.is_last(epoch):
+            value, broken = self._evaluate()
+        else:
+            broken = self.trace.end_epoch({}, self._phase.name)
+            self.trace.cost["epochs_before"] += 1
+        if broken:
+            self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"
+        self.trace.cost["student_epochs"] += len(self._learns) * len(self.sees)
+        self.position = (epoch + 1, 0)
+        if epoch + 1 < self.recipe.epochs and self._schedule.starts_at(epoch + 1):
+            self._enter_phase()
+        return value
+
+    def _evaluate(self) -> tuple[float, list[str]]:
+        """The headline, and the terms of the epoch that are not finite."""
         outputs = predict(self.student, self.feed)
+        self._set_modes()
         value = headline_of(self.feed.task, outputs, self.feed.test_targets)
         broken = self.trace.end_epoch(
             {
@@ -236,12 +305,7 @@ class Learner:
         )
         if not outputs.isfinite().all():
             broken.append("the student's outputs")
-        epoch = self.position[0]
-        if broken:
-            self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"
-        self.trace.cost["student_epochs"] += len(self.modules) * len(self.sees)
-        self.position = (epoch + 1, 0)
-        return value
+        return value, broken
 
     def state(self) -> dict[str, Any]:
         """Everything that a bit-identical continuation needs."""
@@ -256,22 +320,12 @@ class Learner:
     def restore(self, state: Mapping[str, Any]) -> None:
         epoch, step = state["position"]
         self.position = (epoch, step)
+        self._enter_phase()
         self.modules.load_state_dict(state["students"])
         if self.adapters is not None:
             self.adapters.load_state_dict(state["adapters"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.trace.restore(state["trace"])
-
-
-def _terms(strategy: Strategy, batch: Batch) -> dict[str, Tensor]:
-    """The strategy's terms; of a multi-task head by head, unless it taps features."""
-    if not batch.task.heads or strategy.taps:
-        return strategy.loss(batch)
-    return {
-        f"{head.name}/{name}": head.weight * value
-        for head, part in batch.heads()
-        for name, value in strategy.loss(part).items()
-    }
 
 
 def _total(terms: object) -> Tensor:

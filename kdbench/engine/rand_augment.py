@@ -20,12 +20,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from kdbench.engine.augment import (
-    Crops,
     cutout,
     draw_centres,
-    draw_crops,
     draw_mirrors,
-    flip,
 )
 
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -70,24 +67,15 @@ def strong(
     generator: Generator,
     operations: int = 2,
     magnitude: int = 10,
-    *,
-    crop_padding: int | None = None,
     side: int | None = None,
 ) -> Tensor:
-    """A strong view of each of uint8 (B, C, H, W): crop, mirror, RandAugment, cutout.
+    """A strong view of each of uint8 (B, C, H, W): RandAugment, then cutout.
 
-    The crop's padding is an eighth of the image's side unless given, and cutout's
-    square half of it, filled with grey.
+    Cutout's square is half as wide as the image unless given, and grey.
     """
-    items, length = len(images), min(images.shape[2:])
-    padding = length // 8 if crop_padding is None else crop_padding
-    offsets = [part.to(images.device) for part in draw_crops(items, padding, generator)]
-    mirror = draw_mirrors(items, generator).to(images.device)
-    crops = Crops(images, padding)
-    everyone = torch.arange(items, device=images.device)
-    views = flip(crops.at(crops.starts(everyone, *offsets)), mirror)
-    views = rand_augment(views, generator, operations, magnitude)
-    centres = draw_centres(items, images.shape, generator).to(images.device)
+    views = rand_augment(images, generator, operations, magnitude)
+    centres = draw_centres(len(images), images.shape, generator).to(images.device)
+    length = min(images.shape[2:])
     return cutout(views, centres, length // 2 if side is None else side, GREY)
 
 

@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Batch, Context, Dataset, Model, Outputs, Strategy
+from kdbench.api import (
+    Batch,
+    Context,
+    Dataset,
+    ExtraView,
+    Model,
+    Outputs,
+    Strategy,
+)
 from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.feed import Feed, Step
 from kdbench.engine.learner import build_students, make_optimiser, reason_of
@@ -50,6 +58,9 @@ class Solo(Context):
         for teacher in self.teachers:
             self._count(teacher)
         self.modules = nn.ModuleList(modules).to(feed.device)
+        rough = self.recipe.precision == "bfloat16"
+        networks = (*self.teachers, *modules) if rough else ()
+        self._arithmetic = _Bfloat16(networks, feed.device)
         self.students = list(self.modules)
         self.student: nn.Module = self.students[0]
         self._labelled = feed.labelled(strategy.label_fraction)
@@ -90,6 +101,8 @@ class Solo(Context):
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
             self.failure = f"{reason_of(error)} in epoch {self._epoch + 1}"
+        finally:
+            self._arithmetic.remove()
 
     def _count(self, teacher: nn.Module) -> None:
         """Charge every forward pass of a teacher that was handed out."""
@@ -117,7 +130,8 @@ class Solo(Context):
                 raise Stopped
             self._open = True  # an epoch without a batch did not take place
             now = self.feed.at(self._epoch, step)
-            self.trace.charge([(now.seconds[""], 1)], ())
+            self.feed.add_views(now, self.strategy.views)
+            self.trace.charge([(s, 1) for s in now.seconds.values()], ())
             seed = seed_of(self.run.seed, self.run.strategy, self._epoch, step)
             seed_global(seed, self.feed.device)
             self._generator.manual_seed(seed)
@@ -160,6 +174,10 @@ class Solo(Context):
             progress=step.when / self.recipe.epochs,
             epoch=step.when,
             generator=self._generator,
+            views={
+                name: ExtraView(view.inputs, view.partner, view.share, (), ())
+                for name, view in step.views.items()
+            },
         )
 
     def _fit(self) -> nn.Module:
@@ -194,7 +212,9 @@ class Solo(Context):
         assert self._saver is not None  # noqa: S101 - set by drive()
         self._open = False
         self._frozen.check()
+        self._arithmetic.paused = True
         outputs = predict(self.student, self.feed)
+        self._arithmetic.paused = False
         value = headline_of(self.task, outputs, self.feed.test_targets)
         broken = self.trace.end_epoch(
             {self.task.headline.name: value, "lr": self._last_lr}
@@ -228,3 +248,41 @@ class Solo(Context):
         self._restored = list(saved["optimisers"])
         self.state = saved["state"]
         self.trace.restore(saved["trace"])
+
+
+class _Bfloat16:
+    """Networks that compute in bfloat16, whoever calls them, and answer in float32.
+
+    Not while they are measured: `paused`.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], device: torch.device):
+        self.paused = False
+        self._device = device.type
+        self._running: list[torch.autocast] = []
+        self._hooks = [
+            hook
+            for module in modules
+            for hook in (
+                module.register_forward_pre_hook(self._enter),
+                module.register_forward_hook(self._leave, always_call=True),
+            )
+        ]
+
+    def _enter(self, *_: object) -> None:
+        enabled = not self.paused
+        self._running.append(torch.autocast(self._device, torch.bfloat16, enabled))
+        self._running[-1].__enter__()  # type: ignore[no-untyped-call]
+
+    def _leave(self, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        self._running.pop().__exit__(None, None, None)
+        return output.float() if isinstance(output, Tensor) else output
+
+    def __deepcopy__(self, _: object) -> _Bfloat16:
+        """A copied network's hooks are paused with the others."""
+        return self
+
+    def remove(self) -> None:
+        self.paused = True
+        for hook in self._hooks:
+            hook.remove()

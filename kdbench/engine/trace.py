@@ -17,8 +17,8 @@ class Trace:
         self.cost = dict.fromkeys(
             ("own_s", "data_s", "teacher_s", "data_share_s", "teacher_share_s"), 0.0
         )
-        self.cost["teacher_forwards"] = 0
-        self.cost["student_epochs"] = 0
+        counts = ("teacher_forwards", "student_epochs", "epochs_before")
+        self.cost |= dict.fromkeys(counts, 0)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
@@ -41,18 +41,30 @@ class Trace:
             self.cost[f"{name}_share_s"] += sum(s / users for s, users in parts)
         self.cost["teacher_forwards"] += len(teachers)
 
-    def end_epoch(self, values: Mapping[str, float]) -> list[str]:
-        """Close the epoch's point of every curve; returns the terms not finite."""
-        means = {f"loss/{k}": v.item() / self._counts[k] for k, v in self._sums.items()}
+    def end_epoch(self, values: Mapping[str, float], phase: str = "") -> list[str]:
+        """Close the epoch's point of every curve; returns the terms not finite.
+
+        A phase before the last one has curves of its own: "before/PHASE/TERM".
+        """
+        start = f"before/{phase}/" if phase else "loss/"
+        means = {
+            f"{start}{k}": v.item() / self._counts[k] for k, v in self._sums.items()
+        }
+        curves = {
+            name: curve
+            for name, curve in self.curves.items()
+            if name.startswith(start if phase else ("loss/", *values))
+        }
         broken = []
-        done = max((len(c) for c in self.curves.values()), default=0)
+        done = max((len(c) for c in curves.values()), default=0)
         for name, value in {**means, **values}.items():
             if not math.isfinite(value):
-                broken.append(name.removeprefix("loss/"))
-            curve = self.curves.setdefault(name, [None] * done)
+                broken.append(name.removeprefix(start))
+            curve = curves.setdefault(name, [None] * done)
             curve.append(value if math.isfinite(value) else None)
-        for curve in self.curves.values():
+        for curve in curves.values():
             curve += [None] * (done + 1 - len(curve))
+        self.curves |= curves
         self._sums, self._counts = {}, {}
         return broken
 

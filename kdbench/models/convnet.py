@@ -47,8 +47,11 @@ def convnet(width: int) -> Model:
         build=partial(ConvNet, width=width),
         taps={
             "stem": "stem",
+            "preact1": "stage1.1",
             "stage1": "stage1",
+            "preact2": "stage2.1",
             "stage2": "stage2",
+            "maps": "pool:input",
             "pooled": "classifier:input",
         },
         classifier="classifier",

@@ -22,6 +22,8 @@ from kdbench.vision import torchvision
 
 STAGE = re.compile(r"(layer|stage|trunk_output\.block|features\.denseblock)\d")
 """Modules of torchvision's residual, shuffle, regular and dense networks."""
+POOLS = ("avgpool", "global_pool")
+"""Modules that average the last maps of a convnet, by either library's name."""
 OUTPUTS = 7
 """Outputs of the model that is built to look at: a number that no inner layer has."""
 
@@ -165,6 +167,9 @@ def _model(
     # Two of them vote (distilled transformers), none is a convolution (SqueezeNet).
     classifier = dense[0] if len(dense) == 1 else ""
     pooled = {"pooled": f"{classifier}:input"} if classifier else {}
+    pools = [path for path, _ in sketch.named_modules() if path in POOLS]
+    if pools and classifier:
+        pooled = {"maps": f"{pools[0]}:input", **pooled}
     return Model(
         name=f"{library}:{name}",
         summary=f"{name} of {library}, untrained",

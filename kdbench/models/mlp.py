@@ -48,12 +48,15 @@ def _layer(inputs: int, outputs: int, batch_norm: bool) -> nn.Sequential:
 
 def mlp(*widths: int, batch_norm: bool = False) -> Model:
     """The model `mlp_<width>_<width>...` or `mlp_bn_...`; a hidden layer is a stage."""
-    stages = {f"stage{i + 1}": f"layers.{i}" for i in range(len(widths))}
+    taps = {}
+    for i in range(len(widths)):
+        taps[f"preact{i + 1}"] = f"layers.{i}.{1 if batch_norm else 0}"
+        taps[f"stage{i + 1}"] = f"layers.{i}"
     units = f"hidden layers of {', '.join(map(str, widths))} units"
     return Model(
         name="_".join(["mlp", *(["bn"] if batch_norm else []), *map(str, widths)]),
         summary=f"MLP with {units}" + (" and batch norm" if batch_norm else ""),
         build=partial(MLP, widths=widths, batch_norm=batch_norm),
-        taps={**stages, "pooled": "classifier:input"},
+        taps={**taps, "maps": "classifier:input", "pooled": "classifier:input"},
         classifier="classifier",
     )

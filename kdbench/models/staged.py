@@ -1,7 +1,8 @@
 """What the convolutional image models share: their outer form, taps and first weights.
 
 Taps follow the distillation tables for CIFAR-100 (Tian et al. 2020, arXiv:1910.10699):
-`stageK` is what stage K hands on, `preactK` what its last ReLU is given. The last batch
+`stageK` is what stage K hands on, `preactK` what its last ReLU is given, `maps` what is
+averaged to `pooled`. The last batch
 norm registered in a stage is the one before that ReLU, unless a file says otherwise.
 No ReLU works in place, so that what is tapped stays as it was.
 """
@@ -94,4 +95,4 @@ def staged_taps(preacts: Sequence[str]) -> dict[str, str]:
     for k, preact in enumerate(preacts):
         taps[f"preact{k + 1}"] = preact
         taps[f"stage{k + 1}"] = f"stages.{k}"
-    return {**taps, "pooled": "classifier:input"}
+    return {**taps, "maps": "pool:input", "pooled": "classifier:input"}

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Dataset, Model, Outputs, Tapped, unknown
+from kdbench.api import Dataset, Model, Outputs, Tapped, UserError, unknown
 
 
 def resolve(spec: Model, module: nn.Module, wanted: Sequence[str]) -> dict[str, str]:
-    """Tap name -> module path, in the model's own order; "stages" means all of them.
+    """Tap name -> module path, in the model's own order.
 
-    A name that the model does not declare may be a module path. Raises UserError that
-    lists what there is.
+    "stages" and "preacts" mean all of them. A name that the model does not declare may
+    be a module path. Raises UserError that lists what there is.
     """
     names: list[str] = []
     for name in wanted:
-        if name == "stages":
-            names += [tap for tap in spec.taps if tap.startswith("stage")]
+        if name in ("stages", "preacts"):
+            several = [tap for tap in spec.taps if tap.startswith(name[:-1])]
+            if name == "preacts" and not several:
+                raise UserError(f"model {spec.name!r} has no preact1, preact2, ...")
+            names += several
         elif name != "logits":
             names.append(name)
     modules = dict(module.named_modules())
@@ -56,8 +60,9 @@ class TappedModel:
         self.module = module
         self._precision = precision
         self._caught: dict[str, Tensor] = {}
-        self._paths = resolve(spec, module, wanted)
-        for name, path in self._paths.items():
+        self._classifier = classifier_of(spec, module)
+        self.paths = resolve(spec, module, wanted)
+        for name, path in self.paths.items():
             self._tap(name, path)
 
     def _tap(self, name: str, path: str) -> None:
@@ -78,12 +83,19 @@ class TappedModel:
         if self._precision == "bfloat16":
             with torch.autocast(inputs.device.type, torch.bfloat16):
                 logits = self.module(inputs).float()
-            features = {name: self._caught[name].float() for name in self._paths}
+            features = {name: self._caught[name].float() for name in self.paths}
         else:
             logits = self.module(inputs)
-            features = {name: self._caught[name] for name in self._paths}
+            features = {name: self._caught[name] for name in self.paths}
         self._caught.clear()
-        return Outputs(logits=logits, features=MappingProxyType(features))
+        return Outputs(logits, MappingProxyType(features), self._classifier)
+
+
+def classifier_of(spec: Model, module: nn.Module) -> nn.Linear | None:
+    """The linear layer that reads the pooled features, if there is one."""
+    path, end, _ = spec.taps.get("pooled", "").partition(":input")
+    found = module.get_submodule(path) if end else None
+    return found if isinstance(found, nn.Linear) else None
 
 
 def probe(spec: Model, wanted: Sequence[str], dataset: Dataset) -> Tapped:
@@ -94,7 +106,14 @@ def probe(spec: Model, wanted: Sequence[str], dataset: Dataset) -> Tapped:
     """
     with torch.device("meta"), torch.no_grad():
         module = dataset.build(spec)
-        answer = TappedModel(spec, module, wanted)(dataset.example(2))
+        tapped = TappedModel(spec, module, wanted)
+        answer = tapped(dataset.example(2))
     shapes = {name: tuple(value.shape[1:]) for name, value in answer.features.items()}
     shapes["logits"] = tuple(answer.logits.shape[1:])
-    return Tapped(name=spec.name, shapes=shapes, model=module)
+    return Tapped(
+        name=spec.name,
+        shapes=shapes,
+        model=module,
+        paths=tapped.paths,
+        build=partial(dataset.build, spec),
+    )

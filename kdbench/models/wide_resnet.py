@@ -87,6 +87,7 @@ def wrn(depth: int, widening: int) -> Model:
             "preact2": "stages.2.0.norm",
             "stage3": "stages.2",
             "preact3": "head.0",
+            "maps": "pool:input",
             "pooled": "classifier:input",
         },
         classifier="classifier",

@@ -205,12 +205,27 @@ def _gain(gain: Paired | None, p: float | None, digits: int) -> tuple[Cell, Cell
     )
 
 
+RULESET = (
+    "Ruleset: published. Every strategy has its published defaults, one setting for "
+    "all pairs; what differs from them stands in its label."
+)
+
+
+def _preset(section: Section, label: str) -> str:
+    """What a label with a preset stands for, so that nobody takes it for defaults."""
+    params = next(iter(section.runs[label].values())).run.params
+    values = ", ".join(f"{name}={value}" for name, value in params.items())
+    return f"{label}: settings chosen for this pair, not one for all ({values})."
+
+
 def _notes(section: Section, found: list[Standing]) -> list[str]:
     notes = [*section.notes]
     if section.teacher:
         notes.append("Teacher: one checkpoint for all seeds.")
     else:
         notes.append("Teacher: no record, so no gap and no agreement can be given.")
+    notes.append(RULESET)
+    notes += [_preset(section, s.label) for s in found if "@" in s.label]
     notes += [
         f"No {name} run: the gains over {name} are unknown."
         for name in ("scratch", "kd")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kdbench import stats
@@ -23,6 +23,7 @@ COST_COLUMNS = (
     Column("data_s", "Data", "s", level=CSV_ONLY),
     Column("teacher_s", "Teacher", "s", level=CSV_ONLY),
     Column("student_epochs", "Student epochs", level=3),
+    Column("epochs_before", "Epochs before", level=CSV_ONLY),
     Column("teacher_forwards", "Teacher forwards", "batches", level=2),
     Column("adapter_parameters", "Adapter parameters", level=1),
 )
@@ -100,8 +101,8 @@ def _cost_row(section: Section, label: str) -> Row:
         cells.append(Cell(value, formats.ratio(value)))
     for value in map(mean, ("train_s", "own_s", "data_s", "teacher_s")):
         cells += [Cell(value, formats.significant(value))]
-    epochs = mean("student_epochs")
-    cells.append(Cell(epochs, "-" if epochs is None else f"{epochs:,.4g}"))
+    for epochs in map(mean, ("student_epochs", "epochs_before")):
+        cells.append(Cell(epochs, "-" if epochs is None else f"{epochs:,.4g}"))
     for value in map(mean, ("teacher_forwards", "adapter_parameters")):
         cells += [Cell(value, formats.scaled(value))]
     references = (section.baseline("scratch"), section.baseline("kd"))
@@ -127,12 +128,29 @@ def _relative(section: Section, label: str, name: str) -> float | None:
 
 def _cost_notes(section: Section) -> list[str]:
     finished = [r for r in section.records if r.status == "finished"]
+    notes = _early_notes(finished)
     names = sorted({machine_name(record.environment) for record in finished})
     if len(names) <= 1:
-        return [f"Times on: {name}." for name in names]
+        return [*notes, *(f"Times on: {name}." for name in names)]
     return [
+        *notes,
         f"Times come from {len(names)} machines ({'; '.join(names)}): seconds are not "
-        "comparable between rows, ratios are only taken within one machine."
+        "comparable between rows, ratios are only taken within one machine.",
+    ]
+
+
+def _early_notes(finished: Sequence[Record]) -> list[str]:
+    """Who trained before the recipe's first epoch, and for how long."""
+    by_length: dict[int, dict[str, None]] = {}
+    for record in finished:
+        epochs = int(record.cost.get("epochs_before") or 0)
+        if epochs:
+            by_length.setdefault(epochs, {})[record.run.label] = None
+    parts = [f"{', '.join(names)}: {e} epochs" for e, names in by_length.items()]
+    if not parts:
+        return []
+    return [
+        f"Trained before the recipe's first epoch, and charged: {'; '.join(parts)}."
     ]
 
 

@@ -53,7 +53,7 @@ def test_the_residual_networks_of_the_imagenet_pairs(name, count, channels):
     assert parameters(spec) == count
     found = shapes(spec, (3, 224, 224))
     order = [f"{kind}{k}" for k in (1, 2, 3, 4) for kind in ("preact", "stage")]
-    assert list(found) == ["stem", *order, "pooled"]
+    assert list(found) == ["stem", *order, "maps", "pooled"]
     assert found["stem"] == (64, 112, 112)
     for k, (width, side) in enumerate(zip(channels, (56, 28, 14, 7), strict=True)):
         assert found[f"stage{k + 1}"] == found[f"preact{k + 1}"] == (width, side, side)

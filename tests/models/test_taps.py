@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from kdbench.api import UserError
 from kdbench.data.digits import DIGITS
 from kdbench.models.convnet import convnet
 from kdbench.models.mlp import mlp
-from kdbench.models.taps import TappedModel, probe
+from kdbench.models.resnet import cifar_resnet
+from kdbench.models.taps import TappedModel, classifier_of, probe
 
 
 @pytest.mark.parametrize(
@@ -19,15 +23,26 @@ from kdbench.models.taps import TappedModel, probe
             convnet(8),
             {
                 "stem": (8, 8, 8),
+                "preact1": (8, 8, 8),
                 "stage1": (8, 8, 8),
+                "preact2": (16, 4, 4),
                 "stage2": (16, 4, 4),
+                "maps": (16, 4, 4),
                 "pooled": (16,),
                 "logits": (10,),
             },
         ),
         (
             mlp(32, 16, batch_norm=True),
-            {"stage1": (32,), "stage2": (16,), "pooled": (16,), "logits": (10,)},
+            {
+                "preact1": (32,),
+                "stage1": (32,),
+                "preact2": (16,),
+                "stage2": (16,),
+                "maps": (16,),
+                "pooled": (16,),
+                "logits": (10,),
+            },
         ),
     ],
     ids=["convnet", "mlp"],
@@ -74,3 +89,46 @@ def test_the_articles_pair_has_the_articles_sizes():
     student = mlp(256, 128).build((1, 28, 28), 10)
     assert sum(p.numel() for p in teacher.parameters()) == 535_818
     assert sum(p.numel() for p in student.parameters()) == 235_146
+
+
+def test_preacts_are_all_the_features_before_an_activation():
+    spec = cifar_resnet(8)
+    module = spec.build((3, 16, 16), 10).eval()
+    names = [name for name in spec.taps if name.startswith("preact")]
+    assert len(names) == 3
+    outputs = TappedModel(spec, module, ["preacts", "stages"])(
+        torch.randn(2, 3, 16, 16)
+    )
+    assert [n for n in outputs.features if n.startswith("preact")] == names
+    for k in (1, 2, 3):
+        before, after = (outputs.features[f"{n}{k}"] for n in ("preact", "stage"))
+        assert before.min() < 0
+        assert torch.equal(before.relu(), after)
+
+
+def test_a_model_without_preacts_says_what_there_is():
+    with pytest.raises(UserError, match=r"mlp_8.*preact"):
+        probe(replace(mlp(8), taps={}), ("preacts",), DIGITS)
+
+
+def test_the_classifier_reads_the_pooled_features_and_is_live():
+    spec = convnet(4)
+    module = spec.build((1, 8, 8), 10)
+    outputs = TappedModel(spec, module, ["pooled"])(torch.randn(5, 1, 8, 8))
+    assert outputs.classifier is module.classifier
+    assert torch.equal(outputs.classifier(outputs.features["pooled"]), outputs.logits)
+
+
+@pytest.mark.parametrize(
+    ("taps", "found"),
+    [
+        ({}, None),
+        ({"pooled": "0:input"}, 0),
+        ({"pooled": "2:input"}, None),
+        ({"pooled": "0"}, None),  # its output is pooled, not its input
+    ],
+)
+def test_only_a_linear_layer_behind_pooled_is_the_classifier(taps, found):
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Flatten())
+    spec = replace(convnet(4), taps=taps)
+    assert classifier_of(spec, net) is (None if found is None else net[found])

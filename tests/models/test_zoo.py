@@ -52,7 +52,7 @@ every_kind = pytest.mark.parametrize("spec", [BY_NAME[n] for n in KINDS], ids=KI
 
 def tap_names(stages, kinds):
     middle = [f"{kind}{k}" for k in range(1, stages + 1) for kind in kinds]
-    return ["stem", *middle, "pooled"]
+    return ["stem", *middle, "maps", "pooled"]
 
 
 def shapes(spec, input_shape, outputs=10):
@@ -112,6 +112,7 @@ def test_preactivations_are_what_the_last_relu_of_a_stage_is_given(spec):
             assert preact.min() < 0
     last = model.head(features[stages[-1]])
     pooled = features["pooled"]
+    assert torch.equal(features["maps"], last)
     torch.testing.assert_close(pooled, last.mean((2, 3)), atol=1e-5, rtol=1e-5)
     assert torch.equal(model.classifier(pooled), model(images))
 
@@ -217,7 +218,7 @@ def test_any_number_of_channels_and_size(spec, input_shape):
 
 def test_vgg_pools_before_its_last_block_from_64_pixels_on():
     sides = {
-        side: [s[-1] for s in shapes(BY_NAME["vgg8"], (3, side, side)).values()][:-1]
+        side: [s[-1] for s in shapes(BY_NAME["vgg8"], (3, side, side)).values()][:-2]
         for side in (32, 63, 64, 96)
     }
     assert sides[32] == [32, 16, 16, 8, 8, 4, 4, 4, 4]

@@ -14,17 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
-from kdbench_feature_matching.geometry import at_least_float32, shrink, unit
-from kdbench_feature_matching.matching import match_stages, stage_pairs
-from kdbench_feature_matching.ranges import refuse_negative
-
-
-def attention_map(feature: Tensor, power: float) -> Tensor:
-    """Spatial attention (B, H, W) of maps (B, C, H, W): mean over channels of |f|^p."""
-    feature = at_least_float32(feature)
-    raised = feature.square() if power == 2 else feature.abs().pow(power)
-    return raised.mean(dim=1)
+from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
+from kdbench_feature_matching.geometry import alike, unit
+from kdbench_feature_matching.matching import stage_pairs, why_no_maps
 
 
 def attention_loss(student: Tensor, teacher: Tensor, power: float) -> Tensor:
@@ -32,13 +24,10 @@ def attention_loss(student: Tensor, teacher: Tensor, power: float) -> Tensor:
 
     Maps are (B, C, H, W); channels and sizes may differ. The teacher is a constant.
     """
-    of_student = attention_map(student, power)
-    of_teacher = attention_map(teacher.detach(), power)
-    of_student, of_teacher = (
-        shrink(of_student, of_teacher.shape).flatten(1),  # (B, H * W)
-        shrink(of_teacher, of_student.shape).flatten(1),
-    )
-    return F.mse_loss(unit(of_student, dim=1), unit(of_teacher, dim=1))
+    wide = at_least_float32(student), at_least_float32(teacher)
+    maps = alike(*(f.abs().pow(power).mean(dim=1, keepdim=True) for f in wide))
+    of_student, of_teacher = (unit(x.flatten(1), dim=1) for x in maps)  # (B, H * W)
+    return F.mse_loss(of_student, of_teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,32 +45,15 @@ class AttentionTransfer(Strategy):
     at_weight: float = 1000.0  # >= 0, on each stage's mean square; authors' code, beta
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.power >= 1:
             raise ValueError(f"power must be >= 1, not {self.power}")
-        refuse_negative(self, ("ce_weight", "at_weight"))
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
-        if teacher is None:
-            return "there is no teacher"
-        for model in (student, teacher):
-            if not model.stages:
-                return f"{model.name} has no stages to take attention maps from"
-            for stage, shape in model.stages.items():
-                if len(shape) != 3:
-                    return f"{stage} of {model.name} has no spatial axes: {shape}"
-        try:
-            match_stages(student.stages, teacher.stages)
-        except ValueError as error:
-            return str(error)
-        return None
+        return why_no_maps(student, teacher)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
-        stages = [
-            attention_loss(student, teacher, self.power)
-            for student, teacher in stage_pairs(batch.student, batch.teacher)
-        ]
-        return {
-            "ce": self.ce_weight * ce,
-            "attention": self.at_weight * torch.stack(stages).sum(),
-        }
+        pairs = stage_pairs(batch.student, batch.teacher)
+        maps = torch.stack([attention_loss(s, t, self.power) for s, t in pairs]).sum()
+        return {"ce": self.ce_weight * ce, "attention": self.at_weight * maps}

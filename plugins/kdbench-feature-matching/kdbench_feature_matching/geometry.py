@@ -1,4 +1,4 @@
-"""Tensor geometry that this family shares: precision, unit vectors, map sizes."""
+"""Tensor geometry that this family shares: unit vectors, map sizes, all pairs."""
 
 import math
 from collections.abc import Sequence
@@ -7,13 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdbench import at_least_float32
+
 SHORTEST = 1e-12
 """A vector shorter than this counts as zero: it has no direction to learn."""
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision widened to float32; float32 and float64 as they are."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def unit(x: Tensor, dim: int) -> Tensor:
@@ -31,3 +28,33 @@ def shrink(maps: Tensor, size: Sequence[int]) -> Tensor:
     if smaller == tuple(maps.shape[-2:]):
         return maps
     return F.adaptive_avg_pool2d(maps, smaller)
+
+
+def alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides in float32 at least, maps at the smaller size; teacher detached.
+
+    Features are (B, C, H, W), or (B, D) and left at their width.
+    """
+    student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
+    if student.ndim < 4:
+        return student, teacher
+    return shrink(student, teacher.shape), shrink(teacher, student.shape)
+
+
+def differences(vectors: Tensor) -> Tensor:
+    """All pairs' differences (B, B, D) of (B, D) vectors: [i, j] is e_j - e_i."""
+    return vectors - vectors[:, None]
+
+
+def distances(difference: Tensor) -> Tensor:
+    """Distances (B, B) over their mean, from differences (B, B, D); dimensionless."""
+    distance: Tensor = torch.linalg.vector_norm(difference, dim=2)
+    pairs = (distance > SHORTEST).sum().clamp(min=1)
+    mean = distance.sum() / pairs
+    return distance / torch.where(mean > SHORTEST, mean, math.inf)
+
+
+def angles(difference: Tensor) -> Tensor:
+    """Cosines (B, B, B) of the angles at item j, [j, i, k], from differences."""
+    direction = unit(difference, dim=2)
+    return direction @ direction.transpose(1, 2)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from kdbench import Outputs, Tapped
 
+Shape = tuple[int, ...]
+
 
 def match_stages(
     student: Mapping[str, Sequence[int]], teacher: Mapping[str, Sequence[int]]
@@ -56,12 +58,57 @@ def stage_pairs(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor
     return [(of_student[s], of_teacher[t]) for s, t in names]
 
 
-def lacks(tap: str, student: Tapped, teacher: Tapped | None) -> str | None:
-    """A sentence if a model is missing or does not have this tap, else None."""
+def stage_shapes(student: Tapped, teacher: Tapped) -> list[tuple[Shape, Shape]]:
+    """Matched (student, teacher) shapes, one per student stage, as `stage_pairs`."""
+    names = match_stages(student.stages, teacher.stages)
+    return [(student.stages[s], teacher.stages[t]) for s, t in names]
+
+
+def why_no_stages(student: Tapped, teacher: Tapped | None) -> str | None:
+    """For `supports`: a sentence unless every student stage has a teacher stage."""
+    if teacher is None:
+        return "there is no teacher"
     for model in (student, teacher):
-        if model is None:
-            return "there is no teacher"
-        if tap not in model.shapes:
-            known = ", ".join(name for name in model.shapes if name != "logits")
-            return f"{model.name} has no {tap}; it has {known or 'no features'}"
+        if not model.stages:
+            return f"{model.name} has no stages"
+    try:
+        match_stages(student.stages, teacher.stages)
+    except ValueError as error:
+        return str(error)
     return None
+
+
+def why_no_maps(student: Tapped, teacher: Tapped | None) -> str | None:
+    """As `why_no_stages`, and all matched stages must be maps (C, H, W)."""
+    reason = why_no_stages(student, teacher)
+    if reason or teacher is None:
+        return reason
+    for s, t in match_stages(student.stages, teacher.stages):
+        for model, stage in ((student, s), (teacher, t)):
+            if len(model.stages[stage]) != 3:
+                shape = model.stages[stage]
+                return f"{stage} of {model.name} is no map (C, H, W): {shape}"
+    return None
+
+
+def why_no_like_stages(student: Tapped, teacher: Tapped | None) -> str | None:
+    """As `why_no_stages`, and matched stages must be both maps or both vectors."""
+    reason = why_no_stages(student, teacher)
+    if reason or teacher is None:
+        return reason
+    pairs = match_stages(student.stages, teacher.stages)
+    reasons = (why_unlike(student, s, teacher, t) for s, t in pairs)
+    return next(filter(None, reasons), None)
+
+
+def why_unlike(student: Tapped, s: str, teacher: Tapped | None, t: str) -> str | None:
+    """A sentence unless the two taps are both maps (C, H, W) or both vectors (D,)."""
+    if teacher is None:
+        return "there is no teacher"
+    shapes = student.shapes[s], teacher.shapes[t]
+    if (len(shapes[0]), len(shapes[1])) in {(1, 1), (3, 3)}:
+        return None
+    return (
+        f"{s} of {student.name} and {t} of {teacher.name} must both be maps (C, H, W) "
+        f"or both vectors (D,): {shapes[0]} and {shapes[1]}"
+    )

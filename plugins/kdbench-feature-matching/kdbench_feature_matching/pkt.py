@@ -1,5 +1,4 @@
-"""Probabilistic knowledge transfer. Passalis & Tefas 2018, ECCV (arXiv:1803.10837),
-section 3.
+"""Probabilistic knowledge transfer. Passalis & Tefas 2018, ECCV (arXiv:1803.10837).
 
 K(i, j) = (cos(e_i, e_j) + 1) / 2;  p(j | i) = K(i, j) / sum_k K(i, k)
 loss = ce_weight * CE + pkt_weight * mean_{ij} p_t(j | i) log [p_t(j | i) / p_s(j | i)]
@@ -12,10 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
-from kdbench_feature_matching.geometry import at_least_float32, unit
-from kdbench_feature_matching.matching import lacks
-from kdbench_feature_matching.ranges import refuse_negative
+from kdbench import KINDS, Batch, Strategy, at_least_float32, label_loss
+from kdbench_feature_matching.geometry import unit
 
 EPS = 1e-7
 """Added to both probabilities under the logarithm, as in the authors' code."""
@@ -53,18 +50,8 @@ class ProbabilisticTransfer(Strategy):
     ce_weight: float = 1.0  # >= 0; the field's CIFAR-100 setting
     pkt_weight: float = 30000.0  # >= 0, on the mean over B^2 entries; the field's
 
-    def __post_init__(self) -> None:
-        refuse_negative(self, ("ce_weight", "pkt_weight"))
-
-    def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
-        return lacks("pooled", student, teacher)
-
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        probability = probability_loss(
-            batch.student.features["pooled"], batch.teacher.features["pooled"]
-        )
+        pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
+        probability = probability_loss(*pooled)
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
-        return {
-            "ce": self.ce_weight * ce,
-            "probability": self.pkt_weight * probability,
-        }
+        return {"ce": self.ce_weight * ce, "probability": self.pkt_weight * probability}

@@ -1,5 +1,4 @@
-"""Relational knowledge distillation. Park et al. 2019, arXiv:1904.05068, section
-3.2.
+"""Relational knowledge distillation. Park et al. 2019, arXiv:1904.05068, sec. 3.2.
 
 distance(i, j) = ||e_i - e_j|| / mean of the non-zero distances in the batch
 angle(i, j, k) = <unit(e_i - e_j), unit(e_k - e_j)>
@@ -11,36 +10,13 @@ items (0 on both sides) included, as in the authors' code. Items that coincide h
 direction: their angles are 0, without gradient.
 """
 
-import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
-from kdbench_feature_matching.geometry import SHORTEST, at_least_float32, unit
-from kdbench_feature_matching.matching import lacks
-from kdbench_feature_matching.ranges import refuse_negative
-
-
-def differences(vectors: Tensor) -> Tensor:
-    """All pairs' differences (B, B, D) of (B, D) vectors: [i, j] is e_j - e_i."""
-    return vectors - vectors[:, None]
-
-
-def distances(difference: Tensor) -> Tensor:
-    """Distances (B, B) over their mean, from differences (B, B, D); dimensionless."""
-    distance: Tensor = torch.linalg.vector_norm(difference, dim=2)
-    pairs = (distance > SHORTEST).sum().clamp(min=1)
-    mean = distance.sum() / pairs
-    return distance / torch.where(mean > SHORTEST, mean, math.inf)
-
-
-def angles(difference: Tensor) -> Tensor:
-    """Cosines (B, B, B) of the angles at item j, [j, i, k], from differences."""
-    direction = unit(difference, dim=2)
-    return direction @ direction.transpose(1, 2)
+from kdbench import KINDS, Batch, Strategy, at_least_float32, label_loss
+from kdbench_feature_matching.geometry import angles, differences, distances
 
 
 def relation_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,12 +43,6 @@ class RelationalKD(Strategy):
     ce_weight: float = 1.0  # >= 0; paper
     distance_weight: float = 25.0  # >= 0; paper, classification
     angle_weight: float = 50.0  # >= 0; paper, classification
-
-    def __post_init__(self) -> None:
-        refuse_negative(self, ("ce_weight", "distance_weight", "angle_weight"))
-
-    def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
-        return lacks("pooled", student, teacher)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         distance, angle = relation_losses(

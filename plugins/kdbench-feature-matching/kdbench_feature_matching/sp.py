@@ -1,5 +1,4 @@
-"""Similarity-preserving distillation. Tung & Mori 2019, arXiv:1907.09682, section
-3.1.
+"""Similarity-preserving KD. Tung & Mori 2019, arXiv:1907.09682, section 3.1.
 
 G(A) = A A^T with each row scaled to unit length, for features A flattened to (B, D)
 loss = ce_weight * CE + sp_weight * ||G(A_t) - G(A_s)||_F^2 / B^2
@@ -13,10 +12,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
-from kdbench_feature_matching.geometry import at_least_float32, unit
+from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
+from kdbench_feature_matching.geometry import unit
 from kdbench_feature_matching.matching import stage_features
-from kdbench_feature_matching.ranges import refuse_negative
 
 
 def similarity(feature: Tensor) -> Tensor:
@@ -46,22 +44,15 @@ class SimilarityPreserving(Strategy):
     ce_weight: float = 1.0  # >= 0; paper
     sp_weight: float = 3000.0  # >= 0; paper, CIFAR-10 (its gamma)
 
-    def __post_init__(self) -> None:
-        refuse_negative(self, ("ce_weight", "sp_weight"))
-
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
-        for model in (student, teacher):
-            if model is None:
-                return "there is no teacher"
-            if not model.stages:
-                return f"{model.name} has no stages"
-        return None
+        if teacher is None:
+            return "there is no teacher"
+        bare = [model.name for model in (student, teacher) if not model.stages]
+        return f"{bare[0]} has no stages" if bare else None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         *_, student = stage_features(batch.student).values()
         *_, teacher = stage_features(batch.teacher).values()
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
-        return {
-            "ce": self.ce_weight * ce,
-            "similarity": self.sp_weight * similarity_loss(student, teacher),
-        }
+        gap = similarity_loss(student, teacher)
+        return {"ce": self.ce_weight * ce, "similarity": self.sp_weight * gap}

@@ -1,7 +1,7 @@
 """Unit vectors and map sizes: safe at zero, nothing resized without need."""
 
 import torch
-from kdbench_feature_matching.geometry import shrink, unit
+from kdbench_feature_matching.geometry import alike, shrink, unit
 
 
 def test_unit_vectors(given):
@@ -25,3 +25,15 @@ def test_shrink_pools_to_the_smaller_of_each_axis(given):
     assert small.shape == (2, 3, 4, 4)
     by_hand = (maps[:, :, 0::2] + maps[:, :, 1::2]) / 2
     torch.testing.assert_close(small, by_hand)
+
+
+def test_alike_meets_at_the_smaller_size_and_holds_the_teacher(given):
+    small, large = given.normal(2, 3, 2, 4), given.normal(2, 5, 4, 2)
+    student, teacher = alike(small, large.bfloat16())
+    assert student.shape == (2, 3, 2, 2)
+    assert teacher.shape == (2, 5, 2, 2)
+    assert teacher.dtype == torch.float32
+    assert student.requires_grad
+    assert not teacher.requires_grad
+    vectors = given.normal(2, 3), given.normal(2, 5)
+    assert [x.shape for x in alike(*vectors)] == [(2, 3), (2, 5)]

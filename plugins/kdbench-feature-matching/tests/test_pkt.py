@@ -1,5 +1,6 @@
 """pkt: neighbour probabilities and their KL, from the paper."""
 
+import kdbench_feature_matching.pkt as module
 import pytest
 import torch
 from kdbench_feature_matching.pkt import (
@@ -9,7 +10,7 @@ from kdbench_feature_matching.pkt import (
 )
 from torch import nn
 
-from kdbench import Tapped, UserError
+from kdbench.testing import mutated
 
 STUDENT, TEACHER = {"pooled": (6,)}, {"pooled": (9,)}
 
@@ -35,14 +36,34 @@ def reference(student, teacher):
     return total / len(student) ** 2
 
 
-@pytest.mark.parametrize("items", [2, 5])
-def test_matches_the_definition(given, assert_same, items):
+def compare(given, assert_same, loss, items=4):
     teacher = given.normal(items, 6).detach()
     assert_same(
-        lambda s: 100 * probability_loss(s, teacher.to(s.dtype)),
+        lambda s: 100 * loss(s, teacher.to(s.dtype)),
         lambda s: 100 * reference(s, teacher),
         given.normal(items, 4),
     )
+
+
+@pytest.mark.parametrize("items", [2, 5])
+def test_matches_the_definition(given, assert_same, items):
+    compare(given, assert_same, probability_loss, items)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("EPS).log() - (p_student", "EPS).log() + (p_student"),
+        ("(p_teacher * log_ratio)", "(p_student * log_ratio)"),
+        ("kernel.sum(dim=1, keepdim=True)", "kernel.sum()"),
+        ("+ 1) / 2).clamp", "+ 1) ** 2).clamp"),
+        ("* log_ratio).mean()", "* log_ratio).sum(dim=1).mean()"),
+    ],
+)
+def test_mistakes_are_noticed(given, assert_same, old, new):
+    wrong = mutated(module, old, new)
+    with pytest.raises(AssertionError):
+        compare(given, assert_same, wrong.probability_loss)
 
 
 def test_is_a_divergence(given):
@@ -91,16 +112,3 @@ def test_weights_scale_their_own_term(given):
     torch.testing.assert_close(terms["probability"], expected)
     ce = nn.CrossEntropyLoss()(batch.student.logits, batch.targets)
     torch.testing.assert_close(terms["ce"], 2 * ce)
-
-
-def test_supports_needs_pooled_features():
-    some = Tapped("some", STUDENT, nn.Identity())
-    bare = Tapped("bare", {"logits": (4,)}, nn.Identity())
-    supports = ProbabilisticTransfer().supports
-    assert supports(some, some) is None
-    assert supports(bare, some) == "bare has no pooled; it has no features"
-
-
-def test_refuses_a_negative_weight():
-    with pytest.raises(UserError, match="pkt_weight must be >= 0"):
-        ProbabilisticTransfer.configured({"pkt_weight": -1})

@@ -1,11 +1,13 @@
 """rkd: distances and angles from the paper; coinciding items stay finite."""
 
+import kdbench_feature_matching.geometry as geometry
+import kdbench_feature_matching.rkd as module
 import pytest
 import torch
 from kdbench_feature_matching.rkd import RelationalKD, relation_losses
 from torch import nn
 
-from kdbench import Tapped, UserError
+from kdbench.testing import mutated
 
 STUDENT, TEACHER = {"pooled": (6,)}, {"pooled": (9,)}
 
@@ -46,13 +48,11 @@ def angle_reference(student, teacher):
     return total / len(student) ** 3
 
 
-@pytest.mark.parametrize("items", [2, 3, 5])
-@pytest.mark.parametrize("scale", [0.1, 1, 1e4])
-def test_matches_the_definition(given, assert_same, items, scale):
+def compare(given, assert_same, losses, items=5, scale=1.0):
     teacher = given.normal(items, 4).detach()
 
     def fast(student):
-        distance, angle = relation_losses(student, teacher.to(student.dtype))
+        distance, angle = losses(student, teacher.to(student.dtype))
         return 25 * distance + 50 * angle
 
     def slow(student):
@@ -63,6 +63,41 @@ def test_matches_the_definition(given, assert_same, items, scale):
     student = given.normal(items, 3, scale=scale).detach()
     student[0] *= 5
     assert_same(fast, slow, student.requires_grad_())
+
+
+@pytest.mark.parametrize("items", [2, 3, 5])
+@pytest.mark.parametrize("scale", [0.1, 1, 1e4])
+def test_matches_the_definition(given, assert_same, items, scale):
+    compare(given, assert_same, relation_losses, items, scale)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("distances(of_teacher))", "-distances(of_teacher))"),
+        ("return distance, F.smooth_l1_loss", "return distance, F.mse_loss"),
+    ],
+)
+def test_mistakes_are_noticed(given, assert_same, old, new):
+    wrong = mutated(module, old, new)
+    with pytest.raises(AssertionError):
+        compare(given, assert_same, wrong.relation_losses)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("distance / torch.where", "distance * torch.where"),
+        ("distance.sum() / pairs", "distance.mean()"),
+        ("unit(difference, dim=2)", "unit(difference, dim=1)"),
+    ],
+)
+def test_wrong_relations_are_noticed(given, assert_same, monkeypatch, old, new):
+    wrong = mutated(geometry, old, new)
+    monkeypatch.setattr(module, "distances", wrong.distances)
+    monkeypatch.setattr(module, "angles", wrong.angles)
+    with pytest.raises(AssertionError):
+        compare(given, assert_same, relation_losses)
 
 
 @pytest.mark.parametrize("items", [1, 2, 4])
@@ -108,16 +143,3 @@ def test_weights_scale_their_own_term(given):
     torch.testing.assert_close(terms["angle"], 50 * angle)
     ce = nn.CrossEntropyLoss()(batch.student.logits, batch.targets)
     torch.testing.assert_close(terms["ce"], 2 * ce)
-
-
-def test_supports_needs_pooled_features():
-    some = Tapped("some", STUDENT, nn.Identity())
-    none = Tapped("none", {"stage1": (4,)}, nn.Identity())
-    assert RelationalKD().supports(some, some) is None
-    reason = "none has no pooled; it has stage1"
-    assert RelationalKD().supports(some, none) == reason
-
-
-def test_refuses_a_negative_weight():
-    with pytest.raises(UserError, match="angle_weight must be >= 0"):
-        RelationalKD.configured({"angle_weight": -1})

@@ -1,11 +1,13 @@
 """sp: row-normalised Gram matrices of the last stage, from the paper."""
 
+import kdbench_feature_matching.sp as module
 import pytest
 import torch
 from kdbench_feature_matching.sp import SimilarityPreserving, similarity_loss
 from torch import nn
 
-from kdbench import Tapped, UserError
+from kdbench import Tapped
+from kdbench.testing import mutated
 
 STUDENT = {"stage1": (3, 4, 4), "stage2": (5, 2, 2)}
 TEACHER = {"stage1": (6, 4, 4), "stage2": (6, 4, 4), "stage3": (7, 2, 2)}
@@ -26,15 +28,33 @@ def reference(student, teacher):
     return total / items**2
 
 
-@pytest.mark.parametrize("items", [2, 5])
-@pytest.mark.parametrize("shape", [(4,), (3, 2, 2)], ids=str)
-def test_matches_the_definition(given, assert_same, items, shape):
+def compare(given, assert_same, loss, items=4, shape=(3, 2, 2)):
     teacher = given.normal(items, 6).detach()
     assert_same(
-        lambda s: similarity_loss(s, teacher.to(s.dtype)),
+        lambda s: loss(s, teacher.to(s.dtype)),
         lambda s: reference(s, teacher),
         given.normal(items, *shape),
     )
+
+
+@pytest.mark.parametrize("items", [2, 5])
+@pytest.mark.parametrize("shape", [(4,), (3, 2, 2)], ids=str)
+def test_matches_the_definition(given, assert_same, items, shape):
+    compare(given, assert_same, similarity_loss, items, shape)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("unit(rows @ rows.T, dim=1)", "rows @ rows.T"),
+        (".flatten(1)\n", ".flatten(1).mT.contiguous()[:2].mT\n"),
+        ("similarity(teacher.detach())", "-similarity(teacher.detach())"),
+    ],
+)
+def test_mistakes_are_noticed(given, assert_same, old, new):
+    wrong = mutated(module, old, new)
+    with pytest.raises(AssertionError):
+        compare(given, assert_same, wrong.similarity_loss)
 
 
 def test_channels_last_does_not_matter(given):
@@ -88,8 +108,3 @@ def test_any_stages_will_do_but_some_there_must_be():
     assert supports(cnn, mlp) is None
     assert supports(cnn, bare) == "bare has no stages"
     assert supports(cnn, None) == "there is no teacher"
-
-
-def test_refuses_a_negative_weight():
-    with pytest.raises(UserError, match="sp_weight must be >= 0"):
-        SimilarityPreserving.configured({"sp_weight": -1})

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdbench import Batch, Context, Strategy, Task, label_loss
-from kdbench_mutual_learning.precision import at_least_float32
-from kdbench_mutual_learning.ranges import refuse_fewer_than_two, refuse_negative
+from kdbench import Batch, Context, Strategy, Task, at_least_float32, label_loss
+from kdbench_mutual_learning.ranges import refuse_fewer_than
 
 
 def gaps(outputs: Sequence[Tensor], *, probabilities: bool = True) -> Tensor:
@@ -58,10 +57,12 @@ class SplitTransfer(Strategy):
     tolerance: float = 1e-4  # probability or deviation, >= 0; stop below it; articles
 
     def __post_init__(self) -> None:
-        refuse_fewer_than_two(self, "students")
+        super().__post_init__()
+        refuse_fewer_than(2, self, "students")
         if not 0 <= self.split_share <= 1:
             raise ValueError(f"split_share must be in [0, 1], not {self.split_share}")
-        refuse_negative(self, ("transfer_weight", "ce_weight", "tolerance"))
+        if not self.tolerance >= 0:
+            raise ValueError(f"tolerance must be >= 0, not {self.tolerance}")
 
     def train(self, context: Context) -> nn.Module:
         parameters = [p for model in context.students for p in model.parameters()]

@@ -1,11 +1,17 @@
 """dml: cross-entropy and mean KL from the others, for two peers and more."""
 
+import dataclasses
+
 import pytest
 import torch
-from kdbench_mutual_learning.dml import MutualLearning, mutual_losses
+from kdbench_mutual_learning import dml
+from kdbench_mutual_learning.dml import MutualLearning, mutual_loss
 from torch import nn
 
-from kdbench import UserError
+from kdbench import Outputs, UserError
+from kdbench.testing import mutated
+
+SIZES = [(1, 2), (1, 10), (4, 2), (1, 1000)]
 
 
 def log_softmax(z):
@@ -29,36 +35,61 @@ def reference(peers, targets, ce_weight, mutual_weight):
     return total / len(targets)
 
 
-@pytest.mark.parametrize("size", [(1, 2), (1, 10), (4, 2), (1, 1000)], ids=str)
+@pytest.fixture
+def compare(given, assert_same):
+    """The module's loss against the reference, at weights 2 and 3."""
+
+    def check(module, size, peers):
+        batch = given.batch(items=size[0], classes=size[1], students=1, teachers=0)
+
+        def fast(*logits):
+            seen = dataclasses.replace(batch, students=tuple(map(Outputs, logits)))
+            strategy = module.MutualLearning(
+                students=peers, ce_weight=2, mutual_weight=3
+            )
+            return sum(strategy.loss(seen).values())
+
+        assert_same(
+            fast,
+            lambda *logits: reference(logits, batch.targets, 2, 3),
+            *(given.normal(*size, scale=2) for _ in range(peers)),
+        )
+
+    return check
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("peers", [2, 3])
-def test_matches_the_definition(given, assert_same, size, peers):
-    targets = given.classes(*size)
+def test_matches_the_definition(compare, size, peers):
+    compare(dml, size, peers)
 
-    def fast(*logits):
-        ce, mutual = mutual_losses(logits, targets)
-        return ce + 2 * mutual
 
-    assert_same(
-        fast,
-        lambda *logits: reference(logits, targets, 1, 2),
-        *(given.normal(*size, scale=2) for _ in range(peers)),
-    )
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("/ (len(peers) - 1)", "/ len(peers)"),
+        ("soft_kl(a, b)", "soft_kl(b, a)"),
+        ("sum(each[1:], each[0])", "each[0]"),
+    ],
+)
+def test_a_mistake_is_noticed(compare, right, wrong):
+    with pytest.raises(AssertionError):
+        compare(mutated(dml, right, wrong), (4, 5), 3)
 
 
 def test_finite_at_extreme_logits():
     a = torch.tensor([[1e4, -1e4]], requires_grad=True)
     b = torch.tensor([[-1e4, 1e4]], requires_grad=True)
-    ce, mutual = mutual_losses([a, b], torch.tensor([0]))
-    torch.testing.assert_close(ce, torch.tensor(2e4))
+    mutual = mutual_loss([a, b])
     torch.testing.assert_close(mutual, torch.tensor(4e4))
-    for gradient in torch.autograd.grad(ce + mutual, (a, b)):
+    for gradient in torch.autograd.grad(mutual, (a, b)):
         assert torch.isfinite(gradient).all()
 
 
 def test_a_peer_is_a_constant_to_the_others(given):
     """Without cross-entropy, each gradient is p_k - mean of the others' p."""
     peers = [given.normal(1, 5) for _ in range(3)]
-    _, mutual = mutual_losses(peers, torch.tensor([0]))
+    mutual = mutual_loss(peers)
     p = torch.stack([peer.softmax(1) for peer in peers])
     for k, gradient in enumerate(torch.autograd.grad(mutual, peers)):
         others = (p.sum(0) - p[k]) / 2

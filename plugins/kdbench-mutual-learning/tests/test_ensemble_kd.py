@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from kdbench_mutual_learning import ensemble_kd, ensembles
 from kdbench_mutual_learning.ensemble_kd import EnsembleKD, ensemble_kl
 
 from kdbench import UserError
+from kdbench.testing import mutated
 
 
 def softmax(z, temperature):
@@ -24,21 +26,59 @@ def reference(student, teachers, temperature):
     return temperature**2 * total / len(student)
 
 
+@pytest.fixture
+def compare(given, assert_same):
+    """The module's loss against the reference."""
+
+    def check(module, size, temperature, number):
+        teachers = given.normal(number, *size, scale=3).detach()
+        assert_same(
+            lambda s: module.ensemble_kl(s, teachers.to(s.dtype), temperature),
+            lambda s: reference(s, teachers, temperature),
+            given.normal(*size, scale=3),
+        )
+
+    return check
+
+
 @pytest.mark.parametrize("size", [(1, 2), (1, 10), (4, 2), (1, 1000)], ids=str)
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize("number", [2, 3])
-def test_matches_the_definition(given, assert_same, size, temperature, number):
-    teachers = [given.normal(*size, scale=3).detach() for _ in range(number)]
-    assert_same(
-        lambda s: ensemble_kl(s, [t.to(s.dtype) for t in teachers], temperature),
-        lambda s: reference(s, teachers, temperature),
-        given.normal(*size, scale=3),
-    )
+def test_matches_the_definition(compare, size, temperature, number):
+    compare(ensemble_kd, size, temperature, number)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("temperature**2", "temperature"),
+        ("student / temperature", "student"),
+        ("(teachers, temperature)", "(teachers)"),
+    ],
+)
+def test_a_mistake_is_noticed(compare, right, wrong):
+    with pytest.raises(AssertionError):
+        compare(mutated(ensemble_kd, right, wrong), (4, 5), 4.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("log_p.logsumexp(dim=0) - math.log(len(logits))", "log_p.mean(dim=0)"),
+        ("log_softmax(logits / temperature, dim=2)", "log_softmax(logits, dim=2)"),
+        ("log_softmax(logits / temperature, dim=2)", "softmax(logits, dim=2)"),
+    ],
+)
+def test_a_wrong_mean_is_noticed(compare, monkeypatch, right, wrong):
+    source = mutated(ensembles, right, wrong)
+    monkeypatch.setattr(ensemble_kd, "log_mean_softmax", source.log_mean_softmax)
+    with pytest.raises(AssertionError):
+        compare(ensemble_kd, (4, 5), 4.0, 3)
 
 
 def test_finite_at_extreme_logits():
     student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
-    teachers = [torch.tensor([[-1e4, 1e4, 0.0]]), torch.tensor([[1e4, 0.0, -1e4]])]
+    teachers = torch.tensor([[[-1e4, 1e4, 0.0]], [[1e4, 0.0, -1e4]]])
     value = ensemble_kl(student, teachers, 4.0)
     (gradient,) = torch.autograd.grad(value, student)
     # Half of the mass is on class 1, to which the student gives e^-5000.
@@ -48,8 +88,8 @@ def test_finite_at_extreme_logits():
 
 
 def test_gradient_does_not_depend_on_a_high_temperature(given):
-    student, *teachers = (given.normal(3, 10) for _ in range(4))
-    difference = (student - sum(teachers) / 3).detach()
+    student, teachers = given.normal(3, 10), given.normal(3, 3, 10).detach()
+    difference = (student - teachers.mean(0)).detach()
     limit = (difference - difference.mean(1, keepdim=True)) / 10 / 3
     for temperature in (1e3, 1e4):
         value = ensemble_kl(student, teachers, temperature)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from kdbench_mutual_learning import split_transfer
 from kdbench_mutual_learning.split_transfer import (
     SplitTransfer,
     disagreement,
@@ -14,6 +15,7 @@ from kdbench_mutual_learning.split_transfer import (
 from torch import nn
 
 from kdbench import Batch, Context, Recipe, Task, UserError
+from kdbench.testing import mutated
 
 
 class Toy(Context):
@@ -98,6 +100,26 @@ def test_transfer_loss_matches_the_definition(given, assert_same, size, models):
     assert_same(lambda *z: transfer_loss(gaps(z)), lambda *z: reference(z, 2), *logits)
     expected = reference(logits, 1) / models
     torch.testing.assert_close(disagreement(gaps(logits)), expected.detach())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("fixed = p.detach()", "fixed = p"),
+        ("/ (len(p) - 1)", "/ len(p)"),
+        ("p.softmax(dim=2) if", "p.softmax(dim=1) if"),
+        ("mean(dim=(1, 2)).sum()", "mean()"),
+    ],
+)
+def test_a_mistake_is_noticed(given, assert_same, right, wrong):
+    logits = [given.normal(3, 4, scale=2) for _ in range(3)]
+    module = mutated(split_transfer, right, wrong)
+    with pytest.raises(AssertionError):
+        assert_same(
+            lambda *z: module.transfer_loss(module.gaps(z)),
+            lambda *z: reference(z, 2),
+            *logits,
+        )
 
 
 def test_finite_at_extreme_logits_and_in_bfloat16(given):

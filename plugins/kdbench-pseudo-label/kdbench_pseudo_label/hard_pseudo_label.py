@@ -11,17 +11,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kdbench import KINDS, Batch, Strategy, Task, label_loss, label_target
-from kdbench_pseudo_label.ranges import refuse_negative
 
 
 def pseudo_labels(task: Task, teacher: Tensor) -> Tensor:
     """What the teacher calls the items: (B,) its arg-max, or (B, K) its numbers."""
     return teacher.argmax(dim=1) if task.kind == "classification" else teacher.detach()
-
-
-def pseudo_label_loss(task: Task, student: Tensor, teacher: Tensor) -> Tensor:
-    """The task's loss against what the teacher calls the items: batch mean."""
-    return label_loss(task, student, pseudo_labels(task, teacher))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,24 +31,19 @@ class HardPseudoLabel(Strategy):
     ce_weight: float = 0.0  # >= 0, on the true labels; the seed articles use none
     pseudo_weight: float = 1.0  # >= 0, on the teacher's labels; the seed articles
 
-    def __post_init__(self) -> None:
-        refuse_negative(self, ("ce_weight", "pseudo_weight"))
-
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        student = batch.student.logits
-        pseudo = pseudo_label_loss(batch.task, student, batch.teacher.logits)
+        task, student = batch.task, batch.student.logits
+        pseudo = label_loss(task, student, pseudo_labels(task, batch.teacher.logits))
         terms = {"pseudo": self.pseudo_weight * pseudo}
         if self.ce_weight:
-            ce = label_loss(batch.task, student, batch.targets)
-            terms["ce"] = self.ce_weight * ce
+            terms["ce"] = self.ce_weight * label_loss(task, student, batch.targets)
         return terms
 
     def target(self, batch: Batch) -> Tensor:
         total = self.ce_weight + self.pseudo_weight
         if total == 0:
             raise ValueError("both weights are 0: there is nothing to learn")
-        pseudo = label_target(
-            batch.task, pseudo_labels(batch.task, batch.teacher.logits)
-        )
-        label = label_target(batch.task, batch.targets)
+        task = batch.task
+        pseudo = label_target(task, pseudo_labels(task, batch.teacher.logits))
+        label = label_target(task, batch.targets)
         return (self.ce_weight * label + self.pseudo_weight * pseudo) / total

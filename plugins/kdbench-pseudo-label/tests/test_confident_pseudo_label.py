@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from kdbench_pseudo_label import confident_pseudo_label
 from kdbench_pseudo_label.confident_pseudo_label import (
     ConfidentPseudoLabel,
-    semi_supervised_losses,
+    confident_losses,
 )
+from kdbench_pseudo_label.semi_supervised import ramp_up
 
 from kdbench import UserError
+from kdbench.testing import mutated
 
 
 def log_softmax(z):
@@ -42,17 +45,15 @@ LABELLED = {
 }
 
 
-@pytest.mark.parametrize("classes", [2, 10, 1000])
-@pytest.mark.parametrize("which", LABELLED)
-def test_matches_the_definition(given, assert_same, classes, which):
+def compare(given, assert_same, classes, which, losses=confident_losses, scale=3):
     labelled = torch.tensor(LABELLED[which])
     items = len(labelled)
-    teacher = given.normal(items, classes, scale=3).detach()
+    teacher = given.normal(items, classes, scale=scale).detach()
     targets = given.classes(items, classes)
     threshold = 0.1 if classes == 1000 else 0.9
 
     def fast(student):
-        first, second = semi_supervised_losses(
+        first, second = losses(
             student, teacher.to(student.dtype), targets, labelled, threshold
         )
         return first + 7 * second
@@ -60,8 +61,33 @@ def test_matches_the_definition(given, assert_same, classes, which):
     assert_same(
         fast,
         lambda s: reference(s, teacher, targets, labelled, threshold),
-        given.normal(items, classes, scale=3),
+        given.normal(items, classes, scale=scale),
     )
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+@pytest.mark.parametrize("which", LABELLED)
+def test_matches_the_definition(given, assert_same, classes, which):
+    compare(given, assert_same, classes, which)
+
+
+def test_matches_the_definition_at_extreme_logits(given, assert_same):
+    compare(given, assert_same, 10, "some", scale=1e3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("* (confidence >= least)", ""),
+        ("confident, ~labelled", "confident, ~labelled & (confidence >= least)"),
+        ("targets.where(labelled, label)", "label"),
+        (">= least", "<= least"),
+    ],
+)
+def test_a_wrong_formula_is_noticed(given, assert_same, old, new):
+    wrong = mutated(confident_pseudo_label, old, new).confident_losses
+    with pytest.raises(AssertionError):
+        compare(given, assert_same, 10, "some", wrong)
 
 
 def test_only_confident_items_count_but_all_are_averaged_over():
@@ -69,7 +95,7 @@ def test_only_confident_items_count_but_all_are_averaged_over():
     teacher = torch.tensor([[9.0, 0.0], [0.1, 0.0], [0.0, 0.1], [0.0, 0.2]])
     student = torch.zeros(4, 2)
     none = torch.zeros(4, dtype=torch.bool)
-    losses = semi_supervised_losses(student, teacher, none.long(), none, 0.95)
+    losses = confident_losses(student, teacher, none.long(), none, 0.95)
     assert losses[0] == 0
     torch.testing.assert_close(losses[1], torch.tensor(2.0).log() / 4)
 
@@ -80,8 +106,8 @@ def test_hidden_labels_are_not_read(given):
     targets = given.classes(4, 5)
     hidden = torch.where(labelled, targets, -1)
     for a, b in zip(
-        semi_supervised_losses(student, teacher, targets, labelled, 0.2),
-        semi_supervised_losses(student, teacher, hidden, labelled, 0.2),
+        confident_losses(student, teacher, targets, labelled, 0.2),
+        confident_losses(student, teacher, hidden, labelled, 0.2),
         strict=True,
     ):
         assert torch.equal(a, b)
@@ -90,7 +116,7 @@ def test_hidden_labels_are_not_read(given):
 def test_finite_at_extreme_logits():
     logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4]], requires_grad=True)
     labelled = torch.tensor([True, False])
-    losses = semi_supervised_losses(
+    losses = confident_losses(
         logits, logits.detach().flip(0), torch.tensor([1, 0]), labelled, 0.95
     )
     (gradient,) = torch.autograd.grad(sum(losses), logits)
@@ -109,7 +135,7 @@ def test_weights_and_ramp_scale_their_own_term(given):
     labelled = torch.tensor([True, False, False, True])
     batch = given.batch(labelled=labelled, progress=0.05)
     logits = batch.student.logits, batch.teacher.logits
-    first, second = semi_supervised_losses(*logits, batch.targets, labelled, 0.3)
+    first, second = confident_losses(*logits, batch.targets, labelled, 0.3)
     assert second > 0
     strategy = ConfidentPseudoLabel(
         threshold=0.3, ce_weight=2, pseudo_weight=3, ramp=0.2
@@ -120,9 +146,8 @@ def test_weights_and_ramp_scale_their_own_term(given):
 
 
 def test_ramp():
-    ramp_up = ConfidentPseudoLabel(ramp=0.2).ramp_up
-    assert [ramp_up(x) for x in (0.0, 0.1, 0.2, 1.0)] == [0, 0.5, 1, 1]
-    assert ConfidentPseudoLabel(ramp=0).ramp_up(0.0) == 1
+    assert [ramp_up(0.2, x) for x in (0.0, 0.1, 0.2, 1.0)] == [0, 0.5, 1, 1]
+    assert ramp_up(0, 0.0) == 1
 
 
 def test_label_fraction_is_what_the_engine_reads():

@@ -1,13 +1,15 @@
 """hard_pseudo_label: cross-entropy to the teacher's arg-max."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from kdbench_pseudo_label.hard_pseudo_label import HardPseudoLabel, pseudo_label_loss
+from kdbench_pseudo_label import hard_pseudo_label
+from kdbench_pseudo_label.hard_pseudo_label import HardPseudoLabel, pseudo_labels
 from torch import nn
 
-from kdbench import Task, UserError
-
-TASK = Task(outputs=3)
+from kdbench import Outputs, Task, UserError, label_loss
+from kdbench.testing import mutated
 
 
 def reference(student, teacher):
@@ -19,15 +21,41 @@ def reference(student, teacher):
     return total / len(student)
 
 
+def compare(given, assert_same, size, scale, strategy=HardPseudoLabel):
+    batch = given.batch(items=size[0], classes=size[1], scale=scale)
+
+    def fast(student):
+        own = replace(batch, students=(Outputs(student),))
+        return strategy(ce_weight=2).loss(own)["pseudo"]
+
+    assert_same(
+        fast,
+        lambda s: reference(s, batch.teacher.logits.detach()),
+        given.normal(*size, scale=scale),
+    )
+
+
 @pytest.mark.parametrize("size", [(1, 2), (1, 10), (5, 2), (2, 1000)], ids=str)
 @pytest.mark.parametrize("scale", [3, 1e4])
 def test_matches_the_definition(given, assert_same, size, scale):
-    teacher = given.normal(*size, scale=scale).detach()
-    assert_same(
-        lambda s: pseudo_label_loss(TASK, s, teacher),
-        lambda s: reference(s, teacher),
-        given.normal(*size, scale=scale),
-    )
+    compare(given, assert_same, size, scale)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("teacher.argmax(dim=1)", "teacher.argmin(dim=1)"),
+        ("self.pseudo_weight * pseudo}", "self.ce_weight * pseudo}"),
+        (
+            "pseudo_labels(task, batch.teacher.logits))\n        terms",
+            "batch.targets)\n        terms",
+        ),
+    ],
+)
+def test_a_wrong_formula_is_noticed(given, assert_same, old, new):
+    wrong = mutated(hard_pseudo_label, old, new).HardPseudoLabel
+    with pytest.raises(AssertionError):
+        compare(given, assert_same, (5, 10), 3, wrong)
 
 
 def test_trains_the_student_only(given, assert_trains):
@@ -37,7 +65,8 @@ def test_trains_the_student_only(given, assert_trains):
 
 def test_weights_scale_their_own_term(given):
     batch = given.batch()
-    pseudo = pseudo_label_loss(TASK, batch.student.logits, batch.teacher.logits)
+    said = pseudo_labels(batch.task, batch.teacher.logits)
+    pseudo = label_loss(batch.task, batch.student.logits, said)
     assert HardPseudoLabel().loss(batch) == {"pseudo": pseudo}
     terms = HardPseudoLabel(ce_weight=2, pseudo_weight=3).loss(batch)
     torch.testing.assert_close(terms["pseudo"], 3 * pseudo)

@@ -10,7 +10,8 @@ import kdbench_sklearn
 import pytest
 from kdbench_sklearn import TeacherFeatures
 
-from kdbench.config import parse_selection, read_suite
+from kdbench.config import read_suite
+from kdbench.selections import parse_selection
 
 
 def names(things):

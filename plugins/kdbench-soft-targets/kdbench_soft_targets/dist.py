@@ -9,32 +9,13 @@ A correlation with a constant vector is undefined; here it counts as 0 and has n
 gradient. A batch of one item has no intra-class relation: its intra term is 0.
 """
 
-import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy
-from kdbench_soft_targets.divergence import at_least_float32
-from kdbench_soft_targets.ranges import refuse_bad_temperature, refuse_negative
-
-
-def _standardised(p: Tensor, dim: int) -> Tensor:
-    """`p` centred and of unit length along `dim`; 0 where it is constant."""
-    centred = p - p.mean(dim, keepdim=True)
-    length = torch.linalg.vector_norm(centred, dim=dim, keepdim=True)
-    # What rounding leaves of a constant vector is no direction.
-    noise = torch.linalg.vector_norm(p.detach(), dim=dim, keepdim=True)
-    noise = noise * (8 * torch.finfo(p.dtype).eps)
-    return centred / torch.where(length > noise, length, math.inf)
-
-
-def one_minus_pearson(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
-    """1 - Pearson correlation along `dim` of two (B, C) arrays: mean, in [0, 2]."""
-    correlation = _standardised(student, dim) * _standardised(teacher, dim)
-    return 1 - correlation.sum(dim).mean()
+from kdbench import Batch, Strategy, at_least_float32, label_loss
+from kdbench_soft_targets.correlation import pearson
 
 
 def dist_losses(
@@ -46,10 +27,10 @@ def dist_losses(
     """
     p_student = F.softmax(at_least_float32(student) / temperature, dim=1)
     p_teacher = F.softmax(at_least_float32(teacher.detach()) / temperature, dim=1)
-    inter = one_minus_pearson(p_student, p_teacher, dim=1)
+    inter = 1 - pearson(p_student, p_teacher, dim=1).mean()
     if len(p_student) == 1:
         return inter * temperature**2, inter.new_zeros(())
-    intra = one_minus_pearson(p_student, p_teacher, dim=0)
+    intra = 1 - pearson(p_student, p_teacher, dim=0).mean()
     return inter * temperature**2, intra * temperature**2
 
 
@@ -64,19 +45,14 @@ class Dist(Strategy):
     temperature: float = 4.0  # dimensionless, > 0, the paper's tau; CIFAR (ImageNet 1)
     ce_weight: float = 1.0  # >= 0; paper
     dist_weight: float = 2.0  # >= 0, on both relations; paper
-    inter_weight: float = 1.0  # >= 0, the paper's beta relative to dist_weight
-    intra_weight: float = 1.0  # >= 0, the paper's gamma relative to dist_weight
-
-    def __post_init__(self) -> None:
-        refuse_bad_temperature(self.temperature)
-        weights = ("ce_weight", "dist_weight", "inter_weight", "intra_weight")
-        refuse_negative(self, weights)
+    inter_weight: float = 1.0  # >= 0, beta relative to dist_weight; paper
+    intra_weight: float = 1.0  # >= 0, gamma relative to dist_weight; paper
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        student = at_least_float32(batch.student.logits)
-        inter, intra = dist_losses(student, batch.teacher.logits, self.temperature)
+        student, teacher = batch.student.logits, batch.teacher.logits
+        inter, intra = dist_losses(student, teacher, self.temperature)
         return {
-            "ce": self.ce_weight * F.cross_entropy(student, batch.targets),
+            "ce": self.ce_weight * label_loss(batch.task, student, batch.targets),
             "inter": self.dist_weight * self.inter_weight * inter,
             "intra": self.dist_weight * self.intra_weight * intra,
         }

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, label_loss
-from kdbench_soft_targets.divergence import soft_kl
+from kdbench import KINDS, Batch, Strategy, label_loss, soft_kl
 from kdbench_soft_targets.logit_mse import logit_mse
-from kdbench_soft_targets.ranges import refuse_bad_temperature, refuse_negative
 from kdbench_soft_targets.targets import mixed_target
 
 
@@ -30,10 +28,6 @@ class SoftTargets(Strategy):
     temperature: float = 4.0  # dimensionless, > 0; the field's CIFAR-100 setting
     ce_weight: float = 0.1  # >= 0; the field's CIFAR-100 setting
     kd_weight: float = 0.9  # >= 0, on T^2 KL; the field's CIFAR-100 setting
-
-    def __post_init__(self) -> None:
-        refuse_bad_temperature(self.temperature)
-        refuse_negative(self, ("ce_weight", "kd_weight"))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student.logits, batch.teacher.logits

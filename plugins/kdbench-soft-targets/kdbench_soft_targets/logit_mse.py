@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, label_loss
-from kdbench_soft_targets.divergence import at_least_float32
-from kdbench_soft_targets.ranges import refuse_negative
+from kdbench import KINDS, Batch, Strategy, at_least_float32, label_loss
 from kdbench_soft_targets.targets import mixed_target
 
 
@@ -35,9 +33,6 @@ class LogitMSE(Strategy):
 
     ce_weight: float = 0.1  # >= 0; our choice, kd's (Ba & Caruana use 0); tune
     mse_weight: float = 0.9  # >= 0; our choice, kd's: no published default; tune
-
-    def __post_init__(self) -> None:
-        refuse_negative(self, ("ce_weight", "mse_weight"))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         student = batch.student.logits

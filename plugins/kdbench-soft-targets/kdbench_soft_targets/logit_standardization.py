@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy
-from kdbench_soft_targets.divergence import at_least_float32, soft_kl
-from kdbench_soft_targets.ranges import refuse_bad_temperature, refuse_negative
+from kdbench import Batch, Strategy, at_least_float32, label_loss, soft_kl
+from kdbench_soft_targets.presets import LOGIT_STANDARDIZATION
 
 VARIANCE_EPS = 1e-10
 """Logits squared; keeps the z-score of equal logits at 0, with a finite gradient."""
@@ -33,20 +32,16 @@ class LogitStandardization(Strategy):
     name = "logit_standardization"
     family = "soft targets"
     paper = "Sun et al. 2024, arXiv:2403.01427"
+    presets = LOGIT_STANDARDIZATION
 
     temperature: float = 2.0  # dimensionless, > 0; authors' code (tuned per pair)
     ce_weight: float = 0.1  # >= 0; authors' code
     kd_weight: float = 9.0  # >= 0, on T^2 KL; authors' code
 
-    def __post_init__(self) -> None:
-        refuse_bad_temperature(self.temperature)
-        refuse_negative(self, ("ce_weight", "kd_weight"))
-
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        student = at_least_float32(batch.student.logits)
-        teacher = batch.teacher.logits.detach()
+        student, teacher = batch.student.logits, batch.teacher.logits
         kd = soft_kl(zscore(student), zscore(teacher), self.temperature)
         return {
-            "ce": self.ce_weight * F.cross_entropy(student, batch.targets),
+            "ce": self.ce_weight * label_loss(batch.task, student, batch.targets),
             "kd": self.kd_weight * kd,
         }

@@ -2,8 +2,7 @@
 
 from torch import Tensor
 
-from kdbench import Batch, label_target
-from kdbench_soft_targets.divergence import at_least_float32
+from kdbench import Batch, at_least_float32, label_target
 
 
 def mixed_target(

@@ -1,13 +1,16 @@
 """dkd: both KL terms from the paper, its identity with kd, its warm-up."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from kdbench_soft_targets.divergence import soft_kl
+from kdbench_soft_targets import dkd, true_class
 from kdbench_soft_targets.dkd import DecoupledKD, dkd_losses
 
-from kdbench import UserError
+from kdbench import Outputs, UserError, soft_kl
+from kdbench.models.pairs import PAIRS
+from kdbench.testing import mutated
 
 
 def softmax(z, temperature):
@@ -22,7 +25,7 @@ def kl(p, q):
 
 
 def reference(student, teacher, targets, temperature):
-    """T^2 (TCKD + 8 NCKD), from probabilities as the paper writes them."""
+    """CE + T^2 (TCKD + 8 NCKD), from probabilities as the paper writes them."""
     total = 0.0
     for s, t, y in zip(student, teacher, targets.tolist(), strict=True):
         p, q = softmax(t, temperature), softmax(s, temperature)
@@ -30,27 +33,58 @@ def reference(student, teacher, targets, temperature):
         rest_q = sum(x for c, x in enumerate(q) if c != y)
         within_p = [x / rest_p for c, x in enumerate(p) if c != y]
         within_q = [x / rest_q for c, x in enumerate(q) if c != y]
-        total = total + kl([p[y], rest_p], [q[y], rest_q]) + 8 * kl(within_p, within_q)
-    return temperature**2 * total / len(student)
+        both = kl([p[y], rest_p], [q[y], rest_q]) + 8 * kl(within_p, within_q)
+        total = total - torch.log(softmax(s, 1)[y]) + temperature**2 * both
+    return total / len(student)
+
+
+def compare(given, assert_same, module, size, temperature=4.0):
+    batch = given.batch(items=size[0], classes=size[1])
+    teacher = given.normal(*size, scale=3).detach()
+    strategy = module.DecoupledKD(temperature=temperature)
+
+    def fast(student):
+        sides = (Outputs(student),), (Outputs(teacher.to(student.dtype)),)
+        terms = strategy.loss(replace(batch, students=sides[0], teachers=sides[1]))
+        return sum(terms.values())
+
+    def slow(student):
+        return reference(student, teacher, batch.targets, temperature)
+
+    assert_same(fast, slow, given.normal(*size, scale=3))
 
 
 @pytest.mark.parametrize("size", [(1, 2), (1, 10), (5, 2), (2, 1000)], ids=str)
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_matches_the_definition(given, assert_same, size, temperature):
-    teacher = given.normal(*size, scale=3).detach()
-    targets = given.classes(*size)
+    compare(given, assert_same, dkd, size, temperature)
 
-    def fast(student):
-        target, non_target = dkd_losses(
-            student, teacher.to(student.dtype), targets, temperature
-        )
-        return target + 8 * non_target
 
-    assert_same(
-        fast,
-        lambda s: reference(s, teacher, targets, temperature),
-        given.normal(*size, scale=3),
-    )
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (" * temperature**2", ""),
+        ("soft_kl(s, t)", "soft_kl(t, s)"),
+        ("self.non_target_weight * non_target", "self.target_weight * non_target"),
+    ],
+)
+def test_a_wrong_formula_is_noticed(given, assert_same, right, wrong):
+    with pytest.raises(AssertionError, match="not close"):
+        compare(given, assert_same, mutated(dkd, right, wrong), (5, 4))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("logits.gather(1, targets[:, None]), without", "logits[:, :1], without"),
+        ("dim=1), rest", "dim=1), logits"),
+        ("rest.logsumexp", "rest.amax"),
+    ],
+)
+def test_a_wrong_split_is_noticed(given, assert_same, monkeypatch, right, wrong):
+    monkeypatch.setattr(dkd, "apart", mutated(true_class, right, wrong).apart)
+    with pytest.raises(AssertionError, match="not close"):
+        compare(given, assert_same, dkd, (5, 4))
 
 
 @pytest.mark.parametrize("classes", [2, 7])
@@ -90,8 +124,10 @@ def test_warm_up_is_linear_over_whole_epochs(given):
     torch.testing.assert_close(warm["non_target"], full["non_target"] * 4 / 20)
 
 
-def test_trains_the_student_only(given, assert_trains):
-    assert_trains(DecoupledKD(), given.batch())
+@pytest.mark.parametrize("scale", [1, 30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_trains_the_student_only(given, assert_trains, dtype, scale):
+    assert_trains(DecoupledKD(), given.batch(dtype=dtype, scale=scale))
 
 
 def test_weights_scale_their_own_term(given):
@@ -103,8 +139,13 @@ def test_weights_scale_their_own_term(given):
     torch.testing.assert_close(two["non_target"], 5 * one["non_target"])
 
 
-def test_bfloat16(given, assert_trains):
-    assert_trains(DecoupledKD(), given.batch(dtype=torch.bfloat16, scale=30))
+def test_presets_name_pairs_and_hyper_parameters():
+    authors = DecoupledKD.presets["authors"]
+    assert authors.keys() <= {pair.name for pair in PAIRS}
+    own = {pair: DecoupledKD.configured(v) for pair, v in authors.items()}
+    assert own["resnet32x4-resnet8x4"] == DecoupledKD()
+    assert own["vgg13-vgg8"] == DecoupledKD(non_target_weight=6)
+    assert own["resnet56-resnet20"] == DecoupledKD(non_target_weight=2)
 
 
 @pytest.mark.parametrize("bad", [{"temperature": 0}, {"warmup_epochs": -1}])

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from kdbench_soft_targets.divergence import soft_kl
+from kdbench_soft_targets import logit_mse as module
 from kdbench_soft_targets.logit_mse import LogitMSE, logit_mse
 
-from kdbench import UserError
+from kdbench import UserError, soft_kl
+from kdbench.testing import mutated
 
 
 def reference(student, teacher):
@@ -18,15 +19,33 @@ def reference(student, teacher):
     return sum(each) / (items * classes)
 
 
-@pytest.mark.parametrize("size", [(1, 2), (1, 10), (5, 2), (2, 1000)], ids=str)
-@pytest.mark.parametrize("scale", [1, 1e4])
-def test_matches_the_definition(given, assert_same, size, scale):
+def compare(given, assert_same, loss, size, scale=1):
     teacher = given.normal(*size, scale=scale).detach()
     assert_same(
-        lambda s: logit_mse(s, teacher.to(s.dtype)),
+        lambda s: loss(s, teacher.to(s.dtype)),
         lambda s: reference(s, teacher),
         given.normal(*size, scale=scale),
     )
+
+
+@pytest.mark.parametrize("size", [(1, 2), (1, 10), (5, 2), (2, 1000)], ids=str)
+@pytest.mark.parametrize("scale", [1, 1e3, 1e4])
+def test_matches_the_definition(given, assert_same, size, scale):
+    compare(given, assert_same, logit_mse, size, scale)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("(teacher.detach()))", '(teacher.detach()), reduction="sum")'),
+        ("(at_least_float32(student),", "(-at_least_float32(student),"),
+        ("F.mse_loss(", "F.l1_loss("),
+    ],
+)
+def test_a_wrong_formula_is_noticed(given, assert_same, right, wrong):
+    wrong_loss = mutated(module, right, wrong).logit_mse
+    with pytest.raises(AssertionError, match="not close"):
+        compare(given, assert_same, wrong_loss, (5, 4))
 
 
 def test_is_twice_the_limit_of_soft_targets(given):
@@ -39,8 +58,10 @@ def test_is_twice_the_limit_of_soft_targets(given):
     )
 
 
-def test_trains_the_student_only(given, assert_trains):
-    assert_trains(LogitMSE(), given.batch())
+@pytest.mark.parametrize("scale", [1, 30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_trains_the_student_only(given, assert_trains, dtype, scale):
+    assert_trains(LogitMSE(), given.batch(dtype=dtype, scale=scale))
 
 
 def test_weights_scale_their_own_term(given):
@@ -49,10 +70,11 @@ def test_weights_scale_their_own_term(given):
     two = LogitMSE(ce_weight=2, mse_weight=5).loss(batch)
     torch.testing.assert_close(two["ce"], 2 * one["ce"])
     torch.testing.assert_close(two["mse"], 5 * one["mse"])
-
-
-def test_bfloat16(given, assert_trains):
-    assert_trains(LogitMSE(), given.batch(dtype=torch.bfloat16, scale=30))
+    ce = torch.nn.CrossEntropyLoss()(batch.student.logits, batch.targets)
+    torch.testing.assert_close(one["ce"], ce)
+    default = LogitMSE().loss(batch)
+    torch.testing.assert_close(default["ce"], 0.1 * one["ce"])
+    torch.testing.assert_close(default["mse"], 0.9 * one["mse"])
 
 
 def test_refuses_an_unknown_name():

@@ -1,11 +1,15 @@
 """logit_standardization: z-scores and KL from the paper; scale and shift are free."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from kdbench_soft_targets.divergence import soft_kl
+from kdbench_soft_targets import logit_standardization as module
 from kdbench_soft_targets.logit_standardization import LogitStandardization, zscore
 
-from kdbench import UserError
+from kdbench import Outputs, UserError, soft_kl
+from kdbench.models.pairs import PAIRS
+from kdbench.testing import mutated
 
 
 def reference(student, teacher, temperature):
@@ -23,15 +27,43 @@ def reference(student, teacher, temperature):
     return temperature**2 * total / len(student)
 
 
-@pytest.mark.parametrize("size", [(1, 3), (5, 4), (2, 1000)], ids=str)
-@pytest.mark.parametrize("scale", [3, 1e4])
-def test_matches_the_definition(given, assert_same, size, scale):
+def compare(given, assert_same, module, size, scale=3):
+    batch = given.batch(items=size[0], classes=size[1])
     teacher = given.normal(*size, scale=scale).detach()
-    assert_same(
-        lambda s: soft_kl(zscore(s), zscore(teacher.to(s.dtype)), 2.0),
-        lambda s: reference(s, teacher, 2.0),
-        given.normal(*size, scale=scale),
-    )
+
+    def fast(student):
+        sides = (Outputs(student),), (Outputs(teacher.to(student.dtype)),)
+        own = replace(batch, students=sides[0], teachers=sides[1])
+        return module.LogitStandardization().loss(own)["kd"]
+
+    def slow(student):
+        return 9 * reference(student, teacher, 2.0)
+
+    assert_same(fast, slow, given.normal(*size, scale=scale))
+
+
+@pytest.mark.parametrize("size", [(1, 3), (5, 4), (2, 1000)], ids=str)
+@pytest.mark.parametrize("scale", [3, 1e3, 1e4])
+def test_matches_the_definition(given, assert_same, size, scale):
+    compare(given, assert_same, module, size, scale)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (
+            "F.layer_norm(x, x.shape[1:], eps=VARIANCE_EPS)",
+            "x - x.mean(1, keepdim=True)",
+        ),
+        ("F.layer_norm(x, x.shape[1:], eps=VARIANCE_EPS)", "F.layer_norm(x, x.shape)"),
+        ("zscore(teacher), self", "teacher, self"),
+        ("eps=VARIANCE_EPS)", "eps=VARIANCE_EPS) * (x.shape[1] - 1) / x.shape[1]"),
+        ("self.kd_weight * kd", "self.ce_weight * kd"),
+    ],
+)
+def test_a_wrong_formula_is_noticed(given, assert_same, right, wrong):
+    with pytest.raises(AssertionError, match="not close"):
+        compare(given, assert_same, mutated(module, right, wrong), (5, 4))
 
 
 def test_only_the_order_is_left_of_two_classes(given):
@@ -57,15 +89,18 @@ def test_equal_logits_stay_finite(given):
     assert torch.isfinite(gradient).all()
 
 
-def test_trains_the_student_only(given, assert_trains):
-    assert_trains(LogitStandardization(), given.batch())
-    assert_trains(LogitStandardization(), given.batch(items=1))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kinds", [{}, {"items": 1}, {"scale": 30}], ids=str)
+def test_trains_the_student_only(given, assert_trains, dtype, kinds):
+    assert_trains(LogitStandardization(), given.batch(dtype=dtype, **kinds))
 
 
 def test_weights_scale_their_own_term(given):
     batch = given.batch()
     one = LogitStandardization(ce_weight=1, kd_weight=1).loss(batch)
     default = LogitStandardization().loss(batch)
+    ce = torch.nn.CrossEntropyLoss()(batch.student.logits, batch.targets)
+    torch.testing.assert_close(one["ce"], ce)
     torch.testing.assert_close(default["ce"], 0.1 * one["ce"])
     torch.testing.assert_close(default["kd"], 9 * one["kd"])
     hot = LogitStandardization(kd_weight=1, temperature=30).loss(batch)["kd"]
@@ -74,9 +109,15 @@ def test_weights_scale_their_own_term(given):
     torch.testing.assert_close(hot, limit, rtol=5e-2, atol=0)
 
 
-def test_bfloat16(given, assert_trains):
-    batch = given.batch(dtype=torch.bfloat16, scale=30)
-    assert_trains(LogitStandardization(), batch)
+def test_presets_name_pairs_and_hyper_parameters():
+    authors = LogitStandardization.presets["authors"]
+    assert authors.keys() <= {pair.name for pair in PAIRS}
+    own = {pair: LogitStandardization.configured(v) for pair, v in authors.items()}
+    assert own["resnet32x4-resnet8x4"] == LogitStandardization()
+    assert own["vgg13-vgg8"] == LogitStandardization(temperature=3)
+    assert own["resnet110-resnet20"] == LogitStandardization(
+        temperature=4, kd_weight=12
+    )
 
 
 def test_refuses_a_temperature_that_is_not_positive():

@@ -1,8 +1,4 @@
-"""The softened KL divergence, the piece that this family shares.
-
-Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2:
-T^2 mean_b sum_c p_t(c) [log p_t(c) - log p_s(c)] with p = softmax(z / T).
-"""
+"""What losses of every family are made of: precision, and the softened divergence."""
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +10,14 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def soft_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL(teacher || student) of the softened classes, times T^2, in nats.
+def soft_kl(
+    student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0
+) -> Tensor:
+    """T^2 KL(teacher || student) of the softened classes, in nats: a scalar.
 
-    `student` and `teacher` are (B, C) logits; the result is a scalar, the sum over
-    classes and mean over the batch. The teacher is a constant.
+    T^2 mean_b sum_c p_t(c) [log p_t(c) - log p_s(c)] with p = softmax(z / T), from
+    (B, C) logits (Hinton et al. 2015, arXiv:1503.02531, section 2). The teacher is a
+    constant.
     """
     log_student = F.log_softmax(at_least_float32(student) / temperature, dim=1)
     log_teacher = F.log_softmax(at_least_float32(teacher.detach()) / temperature, dim=1)

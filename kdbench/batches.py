@@ -1,0 +1,177 @@
+"""What a strategy is shown: batches, answers, the two sides of a pair, its phases.
+
+torch is imported only for type checking.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kdbench.offers import Shape
+from kdbench.records import Recipe
+from kdbench.tasks import Head, Task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """One model's answer to one batch.
+
+    `logits` is (B, C), or (B, K) numbers of a regression, on the scale of the batch's
+    targets. `features` maps each tapped name to its tensor, in forward
+    order: (B, C, H, W) for a stage of a convnet, (B, D) for a dense layer.
+    `classifier` is the model's own linear layer from "pooled" (B, D) to the logits,
+    live, or None where there is none.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    classifier: nn.Linear | None = None
+
+
+VIEWS = ("strong", "mixup", "cutmix", "same_class")
+"""Further views of a batch that a strategy may ask for; all but the last of images."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraView:
+    """A batch seen in another way, and everyone's answers to it.
+
+    `inputs` is (B, ...). In a mixture `share` (B,) of an image is its own and the
+    rest that of the image at `partner` (B,) in the batch; a loss is mixed likewise.
+    "strong" has the recipe's crop and mirror drawn anew, RandAugment and cutout, and
+    shares of one.
+    "same_class" has for each item another one of its class, drawn from the training
+    set. Both sides are empty for a strategy that drives its own loop.
+    """
+
+    inputs: Tensor
+    partner: Tensor
+    share: Tensor
+    students: tuple[Outputs, ...]
+    teachers: tuple[Outputs, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training step as a strategy sees it. All tensors are on one device.
+
+    `inputs` is (B, ...) normalised float, or (B, L) token ids; `targets` is (B,) class
+    indices, or as `task` says (numbers standardised by the training set); `index` is
+    (B,) positions in the training set; `labelled` is (B,) bool, all true unless the
+    strategy sets `label_fraction`. `students` and `teachers` are never empty lists for
+    a strategy that asked for them. Teacher tensors carry no gradient and are shared:
+    read them, never write to them. `progress` runs from 0 to 1 over the training;
+    `epoch` counts from 0 and has a fraction inside an epoch. `generator` is the
+    strategy's own random stream (on the CPU). `views` has what the strategy's own
+    `views` asks for, by name. `phase` names the phase of the training; `progress` and
+    `epoch` count within it.
+    """
+
+    task: Task
+    inputs: Tensor
+    targets: Tensor
+    index: Tensor
+    labelled: Tensor
+    students: tuple[Outputs, ...]
+    teachers: tuple[Outputs, ...]
+    adapters: nn.Module | None
+    progress: float
+    epoch: float
+    generator: torch.Generator
+    views: Mapping[str, ExtraView] = field(default_factory=dict)
+    phase: str = ""
+
+    @property
+    def student(self) -> Outputs:
+        """The first student: the one that is measured."""
+        return self.students[0]
+
+    @property
+    def teacher(self) -> Outputs:
+        """The first teacher."""
+        return self.teachers[0]
+
+    def heads(self) -> Iterator[tuple[Head, Batch]]:
+        """Each head of a multi-task as a batch of its own; features are whole."""
+
+        def part(outputs: Outputs, head: int) -> Outputs:
+            views = list(self.task.split(outputs.logits, self.targets))
+            return dataclasses.replace(outputs, logits=views[head].outputs)
+
+        some = (self.students or self.teachers)[0]
+        views = self.task.split(some.logits, self.targets)
+        for k, view in enumerate(views):
+            yield (
+                view.head,
+                dataclasses.replace(
+                    self,
+                    task=view.head.task,
+                    targets=view.targets,
+                    students=tuple(part(s, k) for s in self.students),
+                    teachers=tuple(part(t, k) for t in self.teachers),
+                ),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Tapped:
+    """One side of a pair before training: actual shapes, without the batch axis.
+
+    `shapes` maps the strategy's taps and "logits" to shapes such as (64, 8, 8) or
+    (128,), and `paths` maps the taps to module paths. `model` is a private copy to read
+    (classifier weights, batch-norm statistics); when a pair is only being checked its
+    tensors have no data. `build` makes another network of this kind, newly drawn.
+    `targets` are those of the training set, (N,) classes in the order of `batch.index`;
+    None while a pair is only being checked.
+    """
+
+    name: str
+    shapes: Mapping[str, Shape]
+    model: nn.Module
+    paths: Mapping[str, str] = field(default_factory=dict)
+    build: Callable[[], nn.Module] | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    targets: Tensor | None = None
+
+    @property
+    def stages(self) -> dict[str, Shape]:
+        """The tapped stages, in forward order."""
+        return {k: v for k, v in self.shapes.items() if k.startswith("stage")}
+
+    def part(self, tap: str) -> nn.Module:
+        """The module that a tap reads from: of "pooled", the classifier behind it."""
+        return self.model.get_submodule(self.paths[tap].removesuffix(":input"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of a strategy's training; the last one is the recipe's own.
+
+    It lasts `times` the recipe's epochs, or `epochs`, and has an optimiser of its own;
+    the learning rate follows the recipe's schedule, stretched to it, or stays what the
+    recipe starts with (`constant_lr`). In it `batch.students` are those numbered in
+    `students` (all where None), which train with the adapters; `batch.teachers` are the
+    teachers numbered in `teachers` (all where None), then the students numbered in
+    `peers`, frozen as earlier phases left them.
+    """
+
+    name: str = ""
+    epochs: int | None = None
+    times: float = 1.0
+    constant_lr: bool = False
+    students: tuple[int, ...] | None = None
+    teachers: tuple[int, ...] | None = None
+    peers: tuple[int, ...] = ()
+
+    def length(self, recipe: Recipe) -> int:
+        """Its epochs by this recipe."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(1, round(self.times * recipe.epochs))

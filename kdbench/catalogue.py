@@ -1,0 +1,143 @@
+"""What is known of a strategy from its source: for `kdbench show` and the docs.
+
+`python -m kdbench.catalogue` prints docs/strategies.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+
+from kdbench.api import Phase, Strategy
+from kdbench.combining import WEIGHT, Combination
+from kdbench.plugins import Host, Offer
+
+OPENING = """# Strategies
+
+Every strategy of the bundled plugins: paper, formula, hyper-parameters with their
+defaults and where these come from, what it taps and what it costs beyond the student's
+own training. Generated from the docstrings by `make docs`; do not edit.
+
+`kdbench show NAME` prints the same for any installed strategy. How to write sums
+(`kd+fitnet`), ramps (`kd[temperature=4->1]`) and presets (`dkd@authors`) stands in
+[selections.md](selections.md).
+"""
+
+
+def field_comments(strategy: type[Strategy]) -> dict[str, str]:
+    """The comment behind each hyper-parameter: its unit, range and source."""
+    comments: dict[str, str] = {}
+    if issubclass(strategy, Combination):
+        for part in strategy.kinds:
+            own = field_comments(part) | {WEIGHT: "factor on the part's terms, >= 0"}
+            comments |= {f"{part.name}.{name}": text for name, text in own.items()}
+        return comments
+    for kind in reversed(strategy.__mro__):
+        try:
+            source = inspect.getsource(kind)
+        except (OSError, TypeError):  # typed in, not written down; built in
+            continue
+        found = re.findall(r"^ {4}(\w+)\s*:[^#\n]*#\s*(.+)$", source, re.MULTILINE)
+        comments |= dict(found)
+    return {name: comments[name] for name in strategy.parameters() if name in comments}
+
+
+def formula(strategy: type[Strategy]) -> str:
+    """The docstring of the strategy's module, where its formula stands."""
+    if issubclass(strategy, Combination):
+        return "\n\n".join(formula(part) for part in strategy.kinds)
+    module = inspect.getmodule(strategy)
+    return inspect.cleandoc(module.__doc__ or "") if module else ""
+
+
+def taps_of(strategy: type[Strategy]) -> str:
+    """What it reads of both sides, with its defaults."""
+    taps = strategy.configured({}).taps
+    return ", ".join(("logits", *(tap for tap in taps if tap != "logits")))
+
+
+def extra_cost(strategy: type[Strategy]) -> str:
+    """What it asks for beyond a student and its labels, with its defaults, in words."""
+    one = strategy.configured({})
+    parts = [_count(one.teachers, "teacher")] if one.teachers else ["no teacher"]
+    if one.students > 1:
+        parts.append(f"{one.students} students are trained")
+    if one.assistants:
+        parts.append(_count(one.assistants, "assistant"))
+    if strategy.adapters is not Strategy.adapters:
+        parts.append("adapters")
+    parts += [f"one more pass over the view {view!r}" for view in one.views]
+    if strategy.drives_itself():
+        return "; ".join([*parts, "a loop of its own, not in lockstep"])
+    phases = one.phases()
+    parts += [f"phase {p.name!r}: {_length(p)}" for p in phases[:-1]]
+    if phases[-1].times != 1:
+        parts.append(f"trains for {_length(phases[-1])}")
+    return "; ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
+
+
+def _length(phase: Phase) -> str:
+    if phase.epochs is not None:
+        return _count(phase.epochs, "epoch")
+    return f"{phase.times:g} times the recipe's epochs"
+
+
+def presets_of(strategy: type[Strategy]) -> str:
+    """Presets by name, and how many pairs each has settings for."""
+    return ", ".join(
+        f"{strategy.name}@{name} ({_count(len(pairs), 'pair')})"
+        for name, pairs in strategy.presets.items()
+    )
+
+
+def page(host: Host) -> str:
+    """docs/strategies.md: the bundled strategies, by family."""
+    offers = [
+        offer
+        for offer in host.all("strategies")
+        if offer.plugin.distribution.partition("-")[0] == "kdbench"
+    ]
+    families = sorted({offer.thing.family for offer in offers})
+    parts = [OPENING]
+    for family in families:
+        parts.append(f"## {family[0].upper()}{family[1:]}\n")
+        parts += [_entry(offer) for offer in offers if offer.thing.family == family]
+    return "\n".join(parts)
+
+
+def _entry(offer: Offer) -> str:
+    strategy: type[Strategy] = offer.thing
+    facts = {
+        "Paper": strategy.paper,
+        "Plugin": offer.plugin.distribution,
+        "Tasks": ", ".join(strategy.tasks),
+        "Reads": taps_of(strategy),
+        "Costs": extra_cost(strategy),
+        "Presets": presets_of(strategy),
+    }
+    lines = [f"### {strategy.name}\n", f"{inspect.getdoc(strategy)}\n"]
+    if offer.plugin.distribution != "kdbench":
+        lines.append(f"```text\n{formula(strategy)}\n```\n")
+    lines += [f"- {key}: {value}" for key, value in facts.items() if value]
+    return "\n".join([*lines, "", *_table(strategy)])
+
+
+def _table(strategy: type[Strategy]) -> Iterable[str]:
+    notes = field_comments(strategy)
+    if not strategy.parameters():
+        return
+    yield "| hyper-parameter | default | unit, range; source |"
+    yield "|---|---|---|"
+    for name, default in strategy.parameters().items():
+        yield f"| `{name}` | `{default!r}` | {notes.get(name, '')} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(Host()))
