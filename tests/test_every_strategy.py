@@ -25,12 +25,7 @@ ELSEWHERE = {"teacher_features", "patient_kd", "tinybert_attention"}
 """Strategies whose students are not those of digits."""
 
 
-SHORT = {
-    "ab": "ab[ab_epochs=1]",
-    "fsp": "fsp[fsp_epochs=1]",
-    "ft": "ft[paraphraser_epochs=1]",
-}
-NAMES = tuple(SHORT.get(name, name) for name in ALL.strategies)
+NAMES = tuple(text.replace("_epochs=4", "_epochs=1") for text in ALL.strategies)
 
 
 def suite(**changes):
@@ -56,7 +51,8 @@ def together(run_all, tmp_path_factory):
 
 
 def test_the_suite_holds_every_strategy(host):
-    assert {*ALL.strategies, *ELSEWHERE} == set(host.names("strategies"))
+    there = {text.partition("[")[0] for text in ALL.strategies}
+    assert there | ELSEWHERE == set(host.names("strategies"))
     assert len(ALL.strategies) >= 45
 
 
