@@ -36,7 +36,7 @@ from kdbench.offers import Shape as Shape
 from kdbench.offers import Source as Source
 from kdbench.offers import Split as Split
 from kdbench.offers import SuiteFile as SuiteFile
-from kdbench.ramps import parse_ramp
+from kdbench.ramps import Ramp, parse_ramp
 from kdbench.records import Recipe
 from kdbench.tasks import Task
 
@@ -102,9 +102,11 @@ class Strategy:
     """Whether it learns more from its teachers than their arg-max."""
     learners: tuple[str, ...] = ("gradient",)
     """Level 4: which students it drives, "gradient" or "fitted"."""
+    replaces_classifier: bool = False
+    """Whether `deployed` takes the student's classifier, and so its logits, away."""
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
     """Other settings by name ("authors"): pair -> hyper-parameters."""
-    _ramps: Mapping[str, str] = {}
+    _ramps: Mapping[str, Ramp] = {}
 
     def __post_init__(self) -> None:
         """Raise ValueError for a temperature or weight that cannot be."""
@@ -182,12 +184,11 @@ class Strategy:
     def values(self) -> dict[str, Any]:
         """Hyper-parameter name -> value, or the text of a ramp."""
         given = {name: getattr(self, name) for name in self.parameters()}
-        return {**given, **self._ramps}
+        return {**given, **{name: str(ramp) for name, ramp in self._ramps.items()}}
 
     def at(self, progress: float) -> Self:
         """The strategy with its ramps where they are at this share of the training."""
-        ramps = {k: parse_ramp(text) for k, text in self._ramps.items()}
-        now = {k: ramp.at(progress) for k, ramp in ramps.items() if ramp}
+        now = {name: ramp.at(progress) for name, ramp in self._ramps.items()}
         return dataclasses.replace(self, **now) if now else self  # type: ignore[type-var]
 
     @classmethod
@@ -200,7 +201,7 @@ class Strategy:
         """
         hints = get_type_hints(cls)
         ready = {}
-        ramps: dict[str, str] = {}
+        ramps: dict[str, Ramp] = {}
         ends: dict[str, float] = {}
         for key, value in values.items():
             if key not in cls.parameters():
@@ -209,7 +210,7 @@ class Strategy:
             try:
                 ramp = parse_ramp(value)
                 if ramp:
-                    ramps[key], ends[key] = "".join(value.split()), ramp.end
+                    ramps[key], ends[key] = ramp, ramp.end
                     value = ramp.start
                 ready[key] = TypeAdapter(hints[key]).validate_python(value)
             except ValidationError as error:

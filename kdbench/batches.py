@@ -90,7 +90,7 @@ class Batch:
 
     @property
     def student(self) -> Outputs:
-        """The first student: the one that is measured."""
+        """The first student that learns: in the last phase the one that is measured."""
         return self.students[0]
 
     @property
@@ -169,6 +169,15 @@ class Phase:
     students: tuple[int, ...] | None = None
     teachers: tuple[int, ...] | None = None
     peers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a length that cannot be."""
+        if self.epochs is not None and not (
+            isinstance(self.epochs, int) and self.epochs >= 0
+        ):
+            raise ValueError(f"epochs must be a whole number >= 0, not {self.epochs}")
+        if not self.times > 0:
+            raise ValueError(f"times must be > 0, not {self.times}")
 
     def length(self, recipe: Recipe) -> int:
         """Its epochs by this recipe."""

@@ -37,7 +37,6 @@ class Combination(Strategy):
     kinds: tuple[type[Strategy], ...] = ()
     parts: tuple[Strategy, ...]
     weights: tuple[float | Ramp, ...]
-    texts: tuple[Any, ...]
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:
@@ -61,10 +60,6 @@ class Combination(Strategy):
         made.weights = tuple(
             _weight(f"{cls.name}: {kind.name}.weight", text)
             for kind, text in zip(cls.kinds, given, strict=True)
-        )
-        made.texts = tuple(
-            text if isinstance(weight, Ramp) else weight
-            for text, weight in zip(given, made.weights, strict=True)
         )
         made.parts = tuple(kind.configured(own[kind.name]) for kind in cls.kinds)
         made.take_over()
@@ -91,8 +86,14 @@ class Combination(Strategy):
             raise UserError(
                 f"{self.name}: the parts use different shares of the labels"
             )
+        for part in parts:
+            if part.replaces_classifier:
+                raise UserError(
+                    f"{self.name}: {part.name} takes the student's own classifier "
+                    "away, and the other parts learn by its logits"
+                )
         one_each = {
-            "has phases of its own": [p for p in parts if p.phases() != (Phase(),)],
+            "has phases of its own": [p for p in parts if _phases(p) != (Phase(),)],
             "deploys a network of its own": [
                 p for p in parts if type(p).deployed is not Strategy.deployed
             ],
@@ -121,8 +122,10 @@ class Combination(Strategy):
 
     def values(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for part, text in zip(self.parts, self.texts, strict=True):
-            own = part.values() | {WEIGHT: text}
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            own = part.values() | {
+                WEIGHT: str(weight) if isinstance(weight, Ramp) else weight
+            }
             found |= {f"{part.name}.{key}": value for key, value in own.items()}
         return found
 
@@ -133,7 +136,8 @@ class Combination(Strategy):
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
         for part in self.parts:
-            reason = part.supports(student, teacher if part.teachers else None)
+            teacher_side = _side(teacher, part) if teacher and part.teachers else None
+            reason = part.supports(_side(student, part), teacher_side)
             if reason:
                 return reason
         return None
@@ -141,7 +145,10 @@ class Combination(Strategy):
     def adapters(self, student: Tapped, teacher: Tapped) -> nn.Module | None:
         from torch import nn
 
-        built = {part.name: part.adapters(student, teacher) for part in self.parts}
+        built = {
+            part.name: part.adapters(_side(student, part), _side(teacher, part))
+            for part in self.parts
+        }
         there = {name: module for name, module in built.items() if module is not None}
         return nn.ModuleDict(there) if there else None
 
@@ -171,7 +178,8 @@ class Combination(Strategy):
 
         def cut(one: Batch | ExtraView) -> dict[str, Any]:
             taught = self._taught(one.teachers, part, batch.phase)
-            return {"students": one.students[:students], "teachers": taught}
+            sides = {"students": one.students[:students], "teachers": taught}
+            return {k: tuple(_seen(x, part) for x in v) for k, v in sides.items()}
 
         views = {k: dataclasses.replace(v, **cut(v)) for k, v in batch.views.items()}
         return dataclasses.replace(
@@ -193,6 +201,32 @@ class Combination(Strategy):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return self.terms(batch)
+
+
+def _phases(part: Strategy) -> tuple[Phase, ...]:
+    try:
+        return part.phases()
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"phases() of {part.name} raised {what}") from error
+
+
+def _tapped(name: str, part: Strategy) -> bool:
+    """Whether the part itself taps the feature of this name."""
+    groups = [tap[:-1] for tap in part.taps if tap in ("stages", "preacts")]
+    return name in (*part.taps, "logits") or name.startswith(tuple(groups))
+
+
+def _side(side: Tapped, part: Strategy) -> Tapped:
+    """One side of the pair as the part would be shown it alone."""
+    shapes = {k: v for k, v in side.shapes.items() if _tapped(k, part)}
+    return dataclasses.replace(side, shapes=shapes)
+
+
+def _seen(outputs: Outputs, part: Strategy) -> Outputs:
+    """A model's answer with the part's own features."""
+    features = {k: v for k, v in outputs.features.items() if _tapped(k, part)}
+    return dataclasses.replace(outputs, features=features)
 
 
 def _of(adapters: nn.Module | None, part: Strategy) -> nn.Module | None:

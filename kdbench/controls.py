@@ -9,24 +9,8 @@ from torch import Tensor
 
 from kdbench.api import Batch, Phase, Strategy, hookimpl
 from kdbench.losses import soft_kl
-from kdbench.tasks import KINDS, label_loss, label_target
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scratch(Strategy):
-    """The student alone, on the labels by the task's loss: every gain's baseline."""
-
-    name = "scratch"
-    family = "control"
-    paper = "the protocol's baseline"
-    tasks = KINDS
-    teachers = 0
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        return {"ce": label_loss(batch.task, batch.student.logits, batch.targets)}
-
-    def target(self, batch: Batch) -> Tensor:
-        return label_target(batch.task, batch.targets)
+from kdbench.scratch import Scratch
+from kdbench.tasks import label_loss, label_target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,11 @@ def _unfit_student(strategy: Strategy, student: Model) -> str | None:
                 "gives no target to fit"
             )
         return f"{strategy.name} fits students, and {student.name} learns by gradients"
+    if is_fitted(student) and strategy.phases() != (Phase(),):
+        return f"{student.name} is fitted in one go, and {strategy.name} has phases"
+    own = type(strategy).deployed is not Strategy.deployed
+    if own and student.deploy is not None:
+        return f"{student.name} and {strategy.name} each deploy another network"
     if student.from_teacher is not None and strategy.students > 1:
         return f"{student.name} is made from the teacher: all students would be one"
     return None

@@ -104,12 +104,16 @@ def _pair(name: str, suite: Suite, host: Host, where: str) -> Pair:
             f"{where} defines the pair {name!r}, and a plugin offers one of that name; "
             "give yours another"
         )
-    return own.named(name)
+    pair = own.named(name)
+    for model in (*pair.teachers, *pair.students, *pair.assistants):
+        host.model(model, f"pair {name!r} of {where}")
+    return pair
 
 
 def _anew(pair: Pair, host: Host) -> list[str]:
     """What must be said of students that were trained elsewhere."""
-    known = [name for name in pair.students if host.model(name).weights is not None]
+    names = (*pair.students, *pair.assistants)
+    known = [name for name in names if host.model(name).weights is not None]
     return [
         f"{name} of pair {pair.name!r} starts anew as a student: only as a teacher "
         "does a model keep what it learned elsewhere"
@@ -151,7 +155,7 @@ class _Layout:
                 params=strategy.values(),
                 preset=choice.preset,
                 seed=seed,
-                recipe=part.recipe.of(students[0]),
+                recipe=part.recipe.of(*students),
                 teacher_runs=tuple(run.id for run in reference),
                 code=self._code(type(strategy), dataset, *students, *wanted),
                 system=system,

@@ -17,6 +17,11 @@ HOST_CONTRACT = {"kdbench", "kdbench.api", "kdbench.batches", "kdbench.records"}
 """Modules that never count: their effect on results is what ENGINE versions."""
 
 
+LOSSES = "kdbench.losses"
+SHARED = {"soft_kl", "at_least_float32"}
+"""What plugins compute with of the host's: counted with the plugin's own sources."""
+
+
 @cache
 def source_hash(module: str) -> str:
     """Hash of a module's source and of all it imports from its own package.
@@ -42,7 +47,7 @@ def _gather(name: str, package: str, sources: dict[str, str]) -> None:
     inside = name if Path(file).name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(text)):
         for imported in _imports(node, inside):
-            if imported.partition(".")[0] == package:
+            if imported.partition(".")[0] == package or imported == LOSSES:
                 _gather(imported, package, sources)
 
 
@@ -53,6 +58,8 @@ def _imports(node: ast.AST, inside: str) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         dots = "." * node.level
         base = node.module or ""
+        if base == "kdbench" and {alias.name for alias in node.names} & SHARED:
+            return [LOSSES]
         if node.level:
             base = importlib.util.resolve_name(dots + base, inside)
         inner = [f"{base}.{alias.name}" for alias in node.names]

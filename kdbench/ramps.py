@@ -27,6 +27,13 @@ class Ramp:
     until: float = 1.0
     shape: str = "linear"
 
+    def __str__(self) -> str:
+        """As it is written: `4->1@0..0.5:cosine`."""
+        text = f"{self.start:.15g}->{self.end:.15g}"
+        if (self.begin, self.until) != (0, 1):
+            text += f"@{self.begin:.15g}..{self.until:.15g}"
+        return text if self.shape == "linear" else f"{text}:{self.shape}"
+
     def at(self, progress: float) -> float:
         """The number at this share of the training, 0 to 1."""
         gone = (progress - self.begin) / (self.until - self.begin)

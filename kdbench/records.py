@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 PROTOCOL = "1"
 """Version of the rules that every number obeys (docs/protocol.md)."""
 
-ENGINE = 2
+ENGINE = 3
 """Version of the engine's arithmetic: raise it when a change alters any result's bits,
 so that finished runs of the old one are not mistaken for runs of the new one."""
 
@@ -48,7 +48,8 @@ RMSE = Headline(name="rmse", title="RMSE", unit="", gain_unit="", better="lower"
 class Recipe(Strict):
     """How everything in a group is trained. Defaults: the field's CIFAR-100 recipe.
 
-    `lr_by_model` belongs to a suite: in a run it is resolved into `lr`. `cutout` and
+    `lr_by_model` belongs to a suite: in a run it is resolved into `lr`, and keeps what
+    an assistant has of its own. `cutout` and
     `image_size` are in pixels, `rand_augment` is (operations, magnitude of 10), `rise`
     the share of the training in which the learning rate of "one-cycle" grows.
     """
@@ -89,10 +90,15 @@ class Recipe(Strict):
             raise ValueError("give [operations, magnitude]: at least 1, and 0 to 10")
         return value
 
-    def of(self, model: str) -> Recipe:
-        """The recipe with the learning rate of this student."""
-        own = {"lr": self.lr_by_model.get(model, self.lr), "lr_by_model": {}}
-        return self.model_copy(update=own)
+    def of(self, model: str, *others: str) -> Recipe:
+        """The recipe with the learning rate of this student.
+
+        `lr_by_model` keeps the rates of `others` trained beside it, where they differ.
+        """
+        lr = self.lr_by_model.get(model, self.lr)
+        rates = {other: self.lr_by_model.get(other, self.lr) for other in others}
+        differ = {other: rate for other, rate in rates.items() if rate != lr}
+        return self.model_copy(update={"lr": lr, "lr_by_model": differ})
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate after `epoch` epochs (a fraction inside an epoch).
@@ -188,7 +194,8 @@ class Run(Strict):
     @property
     def setting(self) -> tuple[str, str, str, str]:
         """What must be equal for two runs to stand in one table."""
-        recipe = digest([self.recipe.model_dump(mode="json"), self.engine])
+        described = self.recipe.model_dump(mode="json", exclude={"lr_by_model"})
+        recipe = digest([described, self.engine])
         return (self.dataset, self.pair, recipe, self.protocol)
 
 

@@ -138,7 +138,16 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _first(text: str) -> Selection:
+    return parse_selection(text)[0]
+
+
 def with_controls(selections: Sequence[str], controls: Sequence[str]) -> list[str]:
     """The selections, with the controls that every table holds put first."""
-    named = {parse_selection(text)[0].name for text in selections}
+    named = {
+        selection.name
+        for selection in map(_first, selections)
+        if not selection.presets
+        and not any("->" in str(value) for value in selection.params.values())
+    }
     return [c for c in controls if c not in named] + list(selections)

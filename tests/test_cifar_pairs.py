@@ -21,6 +21,7 @@ from kdbench.plan import make_plan
 FIELD = read_suite(Path(suites.__file__).parent / "cifar100.toml")
 PAIRS = [f"{teacher}-{student}" for teacher, student in (*SAME_FAMILY, *CROSS_FAMILY)]
 ITEMS = 4
+RECIPE = {"batch_size": ITEMS, "epochs": 1, "lr": 1e-6, "lr_by_model": {}}
 
 
 def in_lockstep(host) -> list[str]:
@@ -41,47 +42,60 @@ def test_the_suite_holds_the_13_pairs():
     assert len(PAIRS) == 13
 
 
+SHORT = {
+    "ab": "ab[ab_epochs=1]",
+    "fsp": "fsp[fsp_epochs=1]",
+    "ft": "ft[paraphraser_epochs=1]",
+}
+"""First phases of one epoch: one step of four images."""
+
+
+def suite_of(host, pairs):
+    names = [SHORT.get(name, name) for name in in_lockstep(host)]
+    return changed(FIELD, {"strategies": names, "pairs": pairs, "seeds": 1, **RECIPE})
+
+
 @pytest.mark.slow
-def test_no_strategy_refuses_a_pair(host):
-    suite = changed(FIELD, {"strategies": in_lockstep(host), "seeds": 1})
-    skipped = make_plan(suite, host, {}).skipped
-    assert [(run.pair, run.label, why) for run, why in skipped] == []
+def test_only_flows_between_stages_of_other_widths_are_refused(host):
+    plan = make_plan(suite_of(host, PAIRS), host, {})
+    refused = {run.pair: (run.strategy, why) for run, why in plan.skipped}
+    assert len(plan.skipped) == len(refused) == 7
+    for strategy, why in refused.values():
+        assert strategy == "fsp"
+        assert "equally wide" in why
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
 def test_one_step_of_every_strategy(host, tmp_path, pair):
-    """In lockstep with all others: finite terms, and a gradient for every weight."""
-    changes = {"pairs": [pair], "strategies": in_lockstep(host), "seeds": 1}
-    recipe = {"batch_size": ITEMS, "epochs": 1, "lr": 1e-6, "lr_by_model": {}}
-    suite = changed(FIELD, {**changes, **recipe})
+    """Of every phase: finite terms, and a gradient for every weight that learns."""
+    suite = suite_of(host, [pair])
     groups = make_plan(suite, host, {}).todo
     [group] = [g for g in groups if not g.runs[0].is_teacher]
     dataset = host.dataset("cifar100")
     feed = Feed(_data(), dataset.task, suite.recipe, 0, torch.device("cpu"))
     teachers = [_teacher(host, run, dataset) for run in group.teachers]
     ids = [run.id for run in group.teachers]
-    learners = []
     for run in group.runs:
+        if run.strategy == "semckd" and pair.startswith("resnet50"):
+            continue  # its authors' projections of 2048 channels take 10 GB to train
         strategy = host.strategy(run.strategy).configured(run.params)
         uses = [ids.index(i) for i in run.teacher_runs[: strategy.teachers]]
         specs = [host.model(name) for name in run.students]
-        learners.append(Learner(run, strategy, specs, teachers, uses, feed, dataset))
-    taps = [tap for learner in learners for tap in learner.strategy.taps]
-    stage = TeacherStage([TappedModel(*teacher, taps) for teacher in teachers])
-    steps: list[str] = []
-    train(
-        learners,
-        stage,
-        feed,
-        Saver(tmp_path, 60.0),
-        lambda: False,
-        lambda learner, *_: steps.append(learner.run.label),
-        lambda learner: pytest.fail(f"{learner.run.label}: {learner.failure}"),
-    )
-    assert steps == [run.label for run in group.runs]
-    for learner in learners:
-        for name, weight in learner.modules.named_parameters():
+        learner = Learner(run, strategy, specs, teachers, uses, feed, dataset)
+        taps = strategy.taps if uses else ()
+        stage = TeacherStage([TappedModel(*teacher, taps) for teacher in teachers])
+        train(
+            [learner],
+            stage,
+            feed,
+            Saver(tmp_path, 60.0),
+            lambda: False,
+            lambda *_: None,
+            lambda learner: pytest.fail(f"{learner.run.label}: {learner.failure}"),
+        )
+        assert learner.position == (1, 0)
+        for name, weight in learner.modules[0].named_parameters():
             grad = weight.grad
             moved = grad is not None and bool(grad.isfinite().all() and grad.any())
             assert moved, f"{learner.run.label}: no gradient for {name}"

@@ -249,6 +249,7 @@ class Feed:
 
     def _augmented(self, index: Tensor, stream: Generator) -> Tensor:
         """The inputs at (B,) positions, by the recipe's crop and mirror, drawn anew."""
+        index = index.cpu()  # as the draws are
         if isinstance(self._source, Crops):
             offsets = draw_crops(len(index), self._source.padding, stream)
             starts = self._source.starts(index, *offsets)

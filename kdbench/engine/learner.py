@@ -170,7 +170,9 @@ class Learner:
         if self.adapters is not None:
             learning.append(self.adapters)
         trained = [p for x in learning for p in x.parameters() if p.requires_grad]
-        self.optimiser = make_optimiser(self.recipe, trained)
+        first = self._learns[0] if self._learns else 0
+        self._rates = self.recipe.of(self.run.students[first])
+        self.optimiser = make_optimiser(self._rates, trained)
 
     def _set_modes(self) -> None:
         """Who learns is in train mode, students that only answer are in eval mode."""
@@ -252,9 +254,9 @@ class Learner:
         total = _total(terms)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
-        lr = self.recipe.lr
+        lr = self._rates.lr
         if not phase.constant_lr:  # the schedule, stretched to the phase
-            lr = self.recipe.lr_at(epoch * (self.recipe.epochs / length))
+            lr = self._rates.lr_at(epoch * (self.recipe.epochs / length))
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.step()
@@ -283,6 +285,7 @@ class Learner:
             value, broken = self._evaluate()
         else:
             broken = self.trace.end_epoch({}, self._phase.name)
+        if epoch < 0:
             self.trace.cost["epochs_before"] += 1
         if broken:
             self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"

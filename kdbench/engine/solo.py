@@ -221,7 +221,8 @@ class Solo(Context):
         )
         if not outputs.isfinite().all():
             broken.append("the student's outputs")
-        self.trace.cost["student_epochs"] += len(self.modules)
+        views = 1 + len(self.strategy.views)
+        self.trace.cost["student_epochs"] += len(self.modules) * views
         self._epoch += 1
         if broken:
             self.failure = f"not finite in epoch {self._epoch}: {', '.join(broken)}"

@@ -78,6 +78,6 @@ class Trace:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.curves = state["curves"]
-        self.cost = state["cost"]
+        self.cost |= state["cost"]
         self._sums = state["sums"]
         self._counts = state["counts"]

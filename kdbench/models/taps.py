@@ -94,7 +94,7 @@ class TappedModel:
 def classifier_of(spec: Model, module: nn.Module) -> nn.Linear | None:
     """The linear layer that reads the pooled features, if there is one."""
     path, end, _ = spec.taps.get("pooled", "").partition(":input")
-    found = module.get_submodule(path) if end else None
+    found = dict(module.named_modules()).get(path) if end else None
     return found if isinstance(found, nn.Linear) else None
 
 

@@ -66,7 +66,8 @@ def section_plots(section: Section) -> list[Plot]:
                 f"{section.title}.",
                 caption=f"Test {what} after each epoch, mean over seeds; up is better; "
                 "on the right the last third, without what ends far below. Named: "
-                "scratch, kd and the best means; all others in grey.",
+                "scratch, kd and the best means; all others in grey. Of a training "
+                "longer than the recipe's, its last epochs.",
                 draw=partial(draw_curves, section, found),
             )
         )
@@ -179,10 +180,13 @@ def _limits(rows: Sequence[Standing], section: Section) -> tuple[float, float]:
 def mean_curve(section: Section, label: str) -> list[float]:
     """Headline by epoch, higher being better: mean over the finished seeds.
 
-    NaN where one has no value.
+    NaN where one has no value. Of a training longer than the recipe's the last epochs,
+    so that all end at one place.
     """
-    name = section.headline.name
-    curves = [r.curves.get(name) or [] for r in section.finished(label).values()]
+    name, epochs = section.headline.name, section.recipe.epochs
+    curves = [
+        (r.curves.get(name) or [])[-epochs:] for r in section.finished(label).values()
+    ]
     length = max((len(curve) for curve in curves), default=0)
     full = [curve for curve in curves if len(curve) == length]
     means = (_mean_or_nan(values) for values in zip(*full, strict=True))

@@ -4,6 +4,8 @@ import pytest
 
 from kdbench.api import UserError
 from kdbench.report.document import build
+from kdbench.report.plots import mean_curve
+from kdbench.report.sections import sections
 from kdbench.report.tables import CSV_ONLY
 
 
@@ -192,3 +194,24 @@ def test_summary_in_words(make):
     )
     assert "better with 85.17 ± 2.59 % (+1.50 ± 2.15 over kd" in sentences[1]
     assert "of 1 other strategy: 1 not significantly different" in sentences[2]
+
+
+def test_the_ruleset_is_said_and_presets_stand_out(make):
+    """Settings chosen by pair are never taken for the published ones."""
+    changes = {"run": {"params": {"beta": 6.0}, "preset": "dkd@authors"}}
+    results = make.results(
+        make.record("kd", 0, 80.0), make.record("dkd@authors", 0, 81.0, **changes)
+    )
+    notes = build(results).parts[0].table("accuracy").notes
+    assert any(note.startswith("Ruleset: published.") for note in notes)
+    [own] = [note for note in notes if note.startswith("dkd@authors")]
+    assert "beta=6.0" in own
+
+
+def test_a_longer_training_ends_where_the_recipe_does(make):
+    """Of a student trained for twice the epochs the curve's last epochs are drawn."""
+    record = make.record(
+        "longer", 0, 80.0, curves={"top1": [1.0 * k for k in range(8)]}
+    )
+    section = sections(make.results(record))[0]
+    assert mean_curve(section, "longer") == [4.0, 5.0, 6.0, 7.0]

@@ -113,3 +113,16 @@ def test_a_student_of_another_size_stands_apart(make):
 )
 def test_machine_in_words(environment, name):
     assert machine_name(environment) == name
+
+
+def test_epochs_before_the_recipes_are_said(make):
+    """Who pre-trains or goes through generations, and for how long."""
+    early = {"ab": 30, "ft": 30, "born_again": 60, "kd": 0}
+    records = [
+        make.record(label, 0, 80.0, cost={"train_s": 1.0, "epochs_before": count})
+        for label, count in early.items()
+    ]
+    table = cost_table(only(make.results(*records)))
+    [note] = [note for note in table.notes if "before" in note]
+    assert note.endswith("charged: ab, ft: 30 epochs; born_again: 60 epochs.")
+    assert texts(table, "epochs_before")["born_again"] == "60"

@@ -87,6 +87,7 @@ class ReusedClassifier(Strategy):
     family = "feature matching"
     paper = "Chen et al. 2022, arXiv:2203.14001"
     taps = (MAPS, "pooled")
+    replaces_classifier = True
 
     reduction: int = 2  # teacher's width / projector's inner width, >= 1; authors' code
     feature_weight: float = 1.0  # >= 0, on the mean square; authors' code
