@@ -118,9 +118,7 @@ def _check_strategy(hook: str, thing: object) -> None:
                 f"true/false, null or a list of these, not {default!r}"
             ) from None
     _check_presets(where, thing)
-    for view in thing.views:
-        if view not in VIEWS:
-            raise Refused(f"{where}: {view!r} is no view; there are {', '.join(VIEWS)}")
+    _check_views(where, thing)
     if thing.loss is Strategy.loss and thing.train is Strategy.train:
         raise Refused(f"{where} must override loss() or train()")
 
@@ -135,3 +133,12 @@ def _check_presets(where: str, strategy: type[Strategy]) -> None:
                 strategy.configured(values)
             except UserError as error:
                 raise Refused(f"preset {preset!r} for {pair}: {error}") from error
+
+
+def _check_views(where: str, strategy: type[Strategy]) -> None:
+    for view in strategy.views:
+        if view not in VIEWS:
+            raise Refused(f"{where}: {view!r} is no view; there are {', '.join(VIEWS)}")
+    for view in {*(strategy.student_views or ()), *(strategy.teacher_views or ())}:
+        if view not in ("", *strategy.views):
+            raise Refused(f"{where}: {view!r} is none of its views {strategy.views}")

@@ -96,6 +96,10 @@ class Strategy:
     views: tuple[str, ...] = ()
     """Of `VIEWS`: further views of each batch, made once for all strategies that ask;
     the teachers' answers to them are shared, too."""
+    student_views: tuple[str, ...] | None = None
+    teacher_views: tuple[str, ...] | None = None
+    """Which of these views each side answers, "" being the batch as it is; all where
+    None. `students` or `teachers` are empty for the others."""
     label_fraction: float = 1.0
     """Share of the training labels that may be used; the rest is `~batch.labelled`."""
     needs_probabilities: bool = True

@@ -68,7 +68,8 @@ def extra_cost(strategy: type[Strategy]) -> str:
         parts.append(_count(one.assistants, "assistant"))
     if strategy.adapters is not Strategy.adapters:
         parts.append("adapters")
-    parts += [f"one more pass over the view {view!r}" for view in one.views]
+    extra = "learns from" if one.student_views else "one more pass over"
+    parts += [f"{extra} the view {view!r}" for view in one.views]
     if strategy.drives_itself():
         return "; ".join([*parts, "a loop of its own, not in lockstep"])
     phases = one.phases()

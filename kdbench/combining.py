@@ -70,6 +70,11 @@ class Combination(Strategy):
         parts = self.parts
         self.taps = tuple(dict.fromkeys(tap for p in parts for tap in p.taps))
         self.views = tuple(dict.fromkeys(view for p in parts for view in p.views))
+        both = ("student_views", "teacher_views")
+        self.student_views, self.teacher_views = (
+            tuple(dict.fromkeys(view for p in parts for view in _answered(p, side)))
+            for side in both
+        )
         self.students = max(p.students for p in parts)
         self.teachers = max(p.teachers for p in parts)
         self.assistants = max(p.assistants for p in parts)
@@ -209,6 +214,12 @@ def _phases(part: Strategy) -> tuple[Phase, ...]:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise UserError(f"phases() of {part.name} raised {what}") from error
+
+
+def _answered(part: Strategy, side: str) -> tuple[str, ...]:
+    """The views that one side answers for the part."""
+    own: tuple[str, ...] | None = getattr(part, side)
+    return ("", *part.views) if own is None else own
 
 
 def _tapped(name: str, part: Strategy) -> bool:

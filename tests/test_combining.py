@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdbench.api import ExtraView, Phase, Strategy
+from kdbench.api import ExtraView, Phase, Strategy, Tapped
 from kdbench.combining import combine
 from kdbench.tasks import Head, Task
 from kdbench.testing import given as given
@@ -109,9 +109,10 @@ def test_a_sum_asks_for_what_its_parts_ask_for():
 
 def test_each_part_has_its_own_adapters():
     made = combine([First, Second]).configured({})
-    built = made.adapters(None, None)
+    side = Tapped("net", {"logits": (4,)}, nn.Identity())
+    built = made.adapters(side, side)
     assert list(dict(built.named_children())) == ["first"]
-    assert combine([Second, Headed]).configured({}).adapters(None, None) is None
+    assert combine([Second, Headed]).configured({}).adapters(side, side) is None
 
 
 def test_values_make_the_same_sum_again_and_equal_weights_are_one_value():
@@ -173,3 +174,34 @@ def test_who_trains_in_turn_sees_its_peers_among_more_teachers(given, own_teache
     batch = given.batch(teachers=4 if own_teacher else 2)
     made.terms(batch)
     assert seen == [(batch.teachers[0], batch.teachers[-1])]
+
+
+def test_a_part_sees_its_own_taps_only(given):
+    """What reads features by their place must not meet those of other parts."""
+    told = {}
+
+    def told_by(name):
+        def loss(self, batch):
+            told[name] = list(batch.student.features), list(batch.teacher.features)
+            return {"x": batch.student.logits.sum()}
+
+        return loss
+
+    stages = kind("stages", taps=("stages",), loss=told_by("stages"))
+    pooled = kind("pooled", taps=("pooled",), loss=told_by("pooled"))
+    shapes = {"preact1": (3,), "stage1": (3,), "stage2": (3,), "pooled": (3,)}
+    batch = given.batch(student_shapes=shapes, teacher_shapes=shapes)
+    made = combine([stages, pooled]).configured({})
+    made.loss(batch)
+    assert told["stages"] == (["stage1", "stage2"],) * 2
+    assert told["pooled"] == (["pooled"],) * 2
+
+
+def test_each_side_answers_the_views_that_some_part_wants():
+    both = kind("both", views=("strong",))
+    noisy = kind("noisy", views=("strong",), student_views=("strong",))
+    plain = kind("plain")
+    made = combine([noisy, plain]).configured({})
+    assert set(made.student_views) == {"", "strong"}
+    assert combine([noisy, both]).configured({}).teacher_views == ("", "strong")
+    assert set(combine([plain, noisy]).configured({}).student_views) == {"", "strong"}

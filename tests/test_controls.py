@@ -9,7 +9,12 @@ import torch
 
 from kdbench import controls
 from kdbench.api import UserError
-from kdbench.controls import ScratchLonger, TeacherFreeKD, virtual_teacher
+from kdbench.controls import (
+    ScratchFewLabels,
+    ScratchLonger,
+    TeacherFreeKD,
+    virtual_teacher,
+)
 from kdbench.testing import given as given
 from kdbench.testing import mutated
 
@@ -22,11 +27,11 @@ def reference(logits, targets, strategy):
     for z, y in zip(logits, targets.tolist(), strict=True):
         wrong = (1 - right) / (classes - 1)
         scores = [math.exp((right if c == y else wrong) / t) for c in range(classes)]
-        bottom, soft = sum((z / t).exp()), sum(z.exp())
-        ce = ce - (z[y].exp() / soft).log()
+        bottom = sum(z.exp())
+        ce = ce - (z[y].exp() / bottom).log()
         for c in range(classes):
             p = scores[c] / sum(scores)
-            kd = kd + t**2 * p * (math.log(p) - ((z[c] / t).exp() / bottom).log())
+            kd = kd + p * (math.log(p) - (z[c].exp() / bottom).log())
     return strategy.ce_weight * ce / items, strategy.kd_weight * kd / items
 
 
@@ -47,13 +52,29 @@ def test_tf_kd_is_its_equations(given, values):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("(classes - 1)", "classes"), ("(confidence - rest)", "confidence")],
+    [
+        ("(classes - 1)", "classes"),
+        ("(confidence - rest)", "confidence"),
+        ("teacher / self.temperature", "teacher"),
+    ],
 )
 def test_a_wrong_virtual_teacher_is_noticed(given, old, new):
-    wrong = mutated(controls, old, new).TeacherFreeKD(temperature=1.0)
+    wrong = mutated(controls, old, new).TeacherFreeKD(temperature=2.0)
     batch = given.batch(classes=3, teachers=0, dtype=torch.float64)
     _, kd = reference(batch.student.logits, batch.targets, wrong)
     assert abs(wrong.loss(batch)["kd"] - kd) > 1e-6
+
+
+@pytest.mark.parametrize("labelled", [[True, False, True], [False] * 3], ids=str)
+def test_few_labels_are_the_only_ones(given, labelled):
+    batch = given.batch(items=3, teachers=0, labelled=torch.tensor(labelled))
+    [ce] = ScratchFewLabels().loss(batch).values()
+    (slope,) = torch.autograd.grad(ce, batch.student.logits)
+    assert (slope.abs().sum(1) > 0).tolist() == labelled
+    if any(labelled):
+        own = batch.student.logits[[0, 2]].softmax(1)
+        wanted = -own[range(2), batch.targets[[0, 2]]].log().mean()
+        torch.testing.assert_close(ce, wanted)
 
 
 def test_the_virtual_teacher_is_a_distribution():
@@ -93,6 +114,7 @@ def test_scratch_longer_trains_by_a_stretched_schedule(longer):
     records, twice = longer
     record = records["scratch_longer"]
     assert record.cost["student_epochs"] == 4
+    assert record.cost["epochs_before"] == 2
     assert record.cost["teacher_forwards"] == 0
     assert set(record.curves) == {"top1", "lr", "loss/ce"}
     assert [len(curve) for curve in record.curves.values()] == [4, 4, 4]

@@ -132,3 +132,18 @@ def test_a_ramp_is_a_value_of_a_selection_and_of_its_label(text):
     label = label_of("ramping", one.params, Ramping.parameters())
     assert label == f"ramping[temperature={text}]"
     assert dict(parse_selection(label)[0].params) == dict(one.params)
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("4.0 -> 1.0", "4->1"),
+        ("4->1:linear", "4->1"),
+        ("1->0.90@0..0.20", "1->0.9@0..0.2"),
+        ("4->1@0..1:cosine", "4->1:cosine"),
+    ],
+)
+def test_equal_ramps_are_one_text(written, text):
+    """So that they are one run, under one label."""
+    assert Ramping.configured({"temperature": written}).values()["temperature"] == text
+    assert parse_ramp(text) == parse_ramp(written)

@@ -92,3 +92,13 @@ def test_the_sentence_names_every_augmentation():
 def test_the_sentence_names_the_rates_of_models():
     said = Recipe(lr=0.05, lr_by_model={"mobilenetv2": 0.01}).sentence()
     assert "lr 0.05, 0.01 for mobilenetv2 (" in said
+
+
+def test_an_assistant_keeps_its_own_rate():
+    """It trains by its own model's rate; the table it stands in is the student's."""
+    recipe = Recipe(lr=0.05, lr_by_model={"small": 0.01})
+    resolved = recipe.of("small", "middle", "small")
+    assert (resolved.lr, resolved.lr_by_model) == (0.01, {"middle": 0.05})
+    assert resolved.of("middle").lr == 0.05
+    assert recipe.of("small").lr_by_model == {}
+    assert recipe.of("big", "middle").lr_by_model == {}

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kdbench.api import UserError
-from kdbench.selections import label_of, parse_selection, split_selections
+from kdbench.selections import (
+    label_of,
+    parse_selection,
+    split_selections,
+    with_controls,
+)
 
 
 def test_a_sum_names_its_parts_parameters():
@@ -90,3 +95,17 @@ def test_a_label_leaves_out_defaults_part_by_part():
     defaults = {"kd.weight": 1.0, "kd.temperature": 4.0, "kd2.weight": 1.0}
     values = {"kd.weight": 1.0, "kd.temperature": 4.0, "kd2.weight": 3.0}
     assert label_of("kd+kd2", values, defaults) == "kd+kd2[weight=3]"
+
+
+@pytest.mark.parametrize(
+    ("texts", "added"),
+    [
+        (["kd"], ["scratch"]),
+        (["kd[temperature=2]"], ["scratch"]),
+        (["kd[temperature=4->1]"], ["scratch", "kd"]),
+        (["kd@authors", "scratch"], ["kd"]),
+        (["kd+fitnet"], ["scratch", "kd"]),
+    ],
+)
+def test_a_ramp_a_preset_and_a_sum_are_no_controls(texts, added):
+    assert with_controls(texts, ("scratch", "kd")) == added + texts

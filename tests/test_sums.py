@@ -58,6 +58,8 @@ TREE = kind("tree", train=lambda self, context: context.students[0])
     ("kinds", "values", "says"),
     [
         ([First, TREE], {}, "tree drives its own loop"),
+        ([First, kind("takes", replaces_classifier=True)], {}, "takes takes the stud"),
+        ([First, kind("raises", phases=lambda self: 1 / 0)], {}, "raised ZeroDiv"),
         ([First, First], {}, "name each strategy once"),
         ([First, Second], {"second.weigth": 1}, "did you mean 'second.weight'"),
         ([First, Second], {"temperature": 1}, "did you mean 'first.temperature'"),

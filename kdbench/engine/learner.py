@@ -117,6 +117,9 @@ class Learner:
         self.strategy = strategy
         self.sees = ("", *strategy.views)
         self.uses = tuple(uses)
+        own, asked = strategy.student_views, strategy.teacher_views
+        self._own_views = self.sees if own is None else own
+        self._asked_views = self.sees if asked is None else asked
         self.feed = feed
         self.recipe = run.recipe
         self._schedule = Schedule(strategy.phases(), run.recipe)
@@ -164,7 +167,9 @@ class Learner:
         self._phase = phase
         self._learns = tuple(everyone) if phase.students is None else phase.students
         taught_by = range(len(self.uses)) if phase.teachers is None else phase.teachers
-        self.asks = tuple((view, self.uses[k]) for view in self.sees for k in taught_by)
+        self.asks = tuple(
+            (view, self.uses[k]) for view in self._asked_views for k in taught_by
+        )
         self._set_modes()
         learning = [self.modules[k] for k in self._learns]
         if self.adapters is not None:
@@ -211,16 +216,10 @@ class Learner:
             labelled = torch.ones_like(step.index, dtype=torch.bool)
         else:
             labelled = self._labelled[step.index]
-        answers = {
-            view: tuple(self._students[k](step.seen(view)) for k in self._learns)
-            for view in self.sees
-        }
+        answers = self._answers(step, self._learns, self._own_views)
         with torch.no_grad():
-            peers = {
-                view: tuple(self._students[k](step.seen(view)) for k in phase.peers)
-                for view in self.sees
-            }
-        self.trace.cost["teacher_forwards"] += len(self.sees) * len(phase.peers)
+            peers = self._answers(step, phase.peers, self._asked_views)
+        self.trace.cost["teacher_forwards"] += len(self._asked_views) * len(phase.peers)
         taught = {
             view: (*(teachers[a] for a in self.asks if a[0] == view), *peers[view])
             for view in self.sees
@@ -263,6 +262,17 @@ class Learner:
         for name, value in terms.items():
             self.trace.add(name, value)
 
+    def _answers(
+        self, step: Step, students: Sequence[int], views: Sequence[str]
+    ) -> dict[str, tuple[Outputs, ...]]:
+        """These students' answers to these views, and none to the others."""
+        return {
+            view: tuple(
+                self._students[k](step.seen(view)) for k in students if view in views
+            )
+            for view in self.sees
+        }
+
     def guarded(self, act: Callable[[], T]) -> T | None:
         """Do this for the learner; None, and the failure kept, where it fails."""
         try:
@@ -289,7 +299,7 @@ class Learner:
             self.trace.cost["epochs_before"] += 1
         if broken:
             self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"
-        self.trace.cost["student_epochs"] += len(self._learns) * len(self.sees)
+        self.trace.cost["student_epochs"] += len(self._learns) * len(self._own_views)
         self.position = (epoch + 1, 0)
         if epoch + 1 < self.recipe.epochs and self._schedule.starts_at(epoch + 1):
             self._enter_phase()

@@ -55,7 +55,6 @@ MODELS = {
 STRATEGIES = {
     "AB": "ab",
     "AT": "at",
-    "CC": "cc",
     "CRD": "crd",
     "CTKD": "ctkd",
     "DIST": "dist",

@@ -233,3 +233,34 @@ def test_stopping_in_any_phase_and_resuming_gives_the_same_bits(tmp_path, after)
     counts = ("student_epochs", "teacher_forwards", "epochs_before")
     for name in counts:
         assert resumed.trace.cost[name] == undisturbed.trace.cost[name]
+
+
+def test_who_learns_alone_has_its_own_models_rate(tmp_path):
+    """An assistant of another kind, say: the suite's rate for it, not the student's."""
+    rates = {"middle": 7 * RECIPE.lr}
+    bench = Bench(RECIPE.model_copy(update={"lr_by_model": rates}))
+    phases = Phase(name="a", epochs=1, students=(1,)), Phase(students=(0,))
+    learner = bench.learner(plain(*phases, students=2))
+    learner.run = learner.run.model_copy(update={"students": ("convnet_4", "middle")})
+    learner._enter_phase()
+    assert learner.optimiser.param_groups[0]["lr"] == 7 * RECIPE.lr
+    learner.position = (0, 0)
+    learner._enter_phase()
+    assert learner.optimiser.param_groups[0]["lr"] == RECIPE.lr
+
+
+def test_a_side_answers_only_the_views_it_is_to(trained):
+    """A student of the strong view alone: one pass, and the teacher's of the other."""
+    seen = {}
+
+    def loss(self, batch):
+        strong = batch.views["strong"]
+        seen.update(own=batch.students, asked=strong.teachers)
+        return {"x": strong.students[0].logits.sum() + 0 * batch.teacher.logits.sum()}
+
+    sides = {"student_views": ("strong",), "teacher_views": ("",)}
+    kind = plain(Phase(), loss=loss, views=("strong",), **sides)
+    learner = trained(kind)
+    assert seen == {"own": (), "asked": ()}
+    assert learner.trace.cost["student_epochs"] == RECIPE.epochs
+    assert learner.trace.cost["teacher_forwards"] == RECIPE.epochs * Bench().feed.steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kdbench.api import Phase
 from kdbench.engine.phases import Schedule
 from kdbench.records import Recipe
@@ -43,3 +45,9 @@ def test_only_the_students_of_a_phase_count_as_passes():
     assert Schedule(phases, Recipe(epochs=4), students=2).passes == 2
     phases = (Phase(name="a", students=()), Phase())
     assert Schedule(phases, Recipe(epochs=4), students=1).passes == 1
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": -1}, {"epochs": 1.5}, {"times": 0}])
+def test_a_phase_that_cannot_last_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        Phase(**wrong)

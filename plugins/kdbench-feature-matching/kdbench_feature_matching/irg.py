@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
 from kdbench_feature_matching.geometry import SHORTEST
-from kdbench_feature_matching.matching import stage_pairs, why_no_stages
+from kdbench_feature_matching.matching import match_stages, stage_pairs, why_no_stages
 
 
 def over_largest(distance: Tensor) -> Tensor:
@@ -71,7 +71,18 @@ class InstanceRelationshipGraph(Strategy):
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
         if len(student.stages) == 1:
             return f"{student.name} has one stage only: nothing is transformed"
-        return why_no_stages(student, teacher)
+        reason = why_no_stages(student, teacher)
+        if reason or teacher is None:
+            return reason
+        for names in match_stages(student.stages, teacher.stages):
+            for model, stage in zip((student, teacher), names, strict=True):
+                shape = model.stages[stage]
+                if len(shape) not in (1, 3):
+                    return (
+                        f"{stage} of {model.name} is neither a vector (D,) nor a map "
+                        f"(C, H, W): {shape}"
+                    )
+        return None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student, batch.teacher

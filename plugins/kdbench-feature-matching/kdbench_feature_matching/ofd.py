@@ -8,6 +8,7 @@ s_l and t_l are the pre-activations of stage l = 0, ..., L - 1, r_l is a connect
 preacts), beta and gamma those of the teacher's last batch norm before t_l. Where a
 shortcut is added to that, the margin leaves it out, as the authors' does. Their code
 has m_c = -3 |gamma| where P(x < 0) <= 0.001; here the paper's expectation always holds.
+It also keeps the teacher's batch norm in train mode; here the teacher is frozen.
 """
 
 import math

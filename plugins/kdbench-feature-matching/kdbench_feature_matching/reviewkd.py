@@ -1,7 +1,8 @@
 """Knowledge review. Chen et al. 2021, arXiv:2104.09044, section 3.
 
-Levels are the stages and, deepest, the pooled vector as a map of 1x1. From deepest to
-shallowest, with x_l the student's level l after a 1x1 convolution and batch norm:
+Levels are the stages and, deepest, the pooled vector as a map of 1x1; the teacher's
+stages t_l are taken before their last ReLU (preactK), the student's as they are. From
+the deepest, with x_l the student's level l after a 1x1 convolution and batch norm:
     m_l = z_1 * x_l + z_2 * up(m_{l+1}), z = sigmoid(1x1 convolution of [x_l, up(..)])
     r_l = batch norm of the 3x3 convolution of m_l, both at the teacher's size
     HCL(r, t) = sum_k 2^-k mean [pool_k(r - t)]^2 / sum_k 2^-k
@@ -12,20 +13,28 @@ The deepest m is its x. pool_0 is the identity, the next ones average to 4x4, 2x
 m has as many channels as the student's pooled vector, at most mid_channels. Stages are
 matched by this family's rule; one that is a vector is a map of 1x1, too.
 
-The paper's fusion, with what it leaves open by the authors' code; but their teacher's
-stages are taken before the last ReLU, ours after it as everywhere in this family. Their
-warm-up starts from 0, the field's from 1 / warmup_epochs, as here.
+The paper's fusion, with what it leaves open by the authors' code, so too on which side
+of the ReLU a stage is taken (for CIFAR). Their warm-up starts from 0, the field's from
+1 / warmup_epochs, as here.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
+from kdbench import (
+    KINDS,
+    Batch,
+    Outputs,
+    Strategy,
+    Tapped,
+    at_least_float32,
+    label_loss,
+)
 from kdbench_feature_matching.maps import Norm, as_map
 from kdbench_feature_matching.matching import (
     stage_pairs,
@@ -63,6 +72,13 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     return maps if same else F.interpolate(maps, list(size))
 
 
+def before_relu(teacher: Outputs) -> Outputs:
+    """The same, with each stageK as it is before its last ReLU: preactK."""
+    seen = teacher.features
+    features = {tap: seen[tap.replace("stage", "preact")] for tap in seen}
+    return replace(teacher, features=features)
+
+
 class Fusion(nn.Module):
     """A level (B, inputs, ., .) and m of the next deeper one -> r and its own m."""
 
@@ -96,7 +112,7 @@ class KnowledgeReview(Strategy):
     family = "feature matching"
     paper = "Chen et al. 2021, arXiv:2104.09044"
     tasks = KINDS
-    taps = ("stages", "pooled")
+    taps = ("stages", "preacts", "pooled")
     presets = PRESETS
 
     mid_channels: int = 512  # channels of the fusion at most, >= 1; authors' code
@@ -114,7 +130,18 @@ class KnowledgeReview(Strategy):
         return min(1.0, (math.floor(epoch) + 1) / max(self.warmup_epochs, 1))
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
-        return why_no_like_stages(student, teacher)
+        reason = why_no_like_stages(student, teacher)
+        if reason or teacher is None:
+            return reason
+        for stage, shape in teacher.stages.items():
+            tap = stage.replace("stage", "preact")
+            own = teacher.shapes.get(tap)
+            if own != shape:
+                return (
+                    f"{tap} of {teacher.name} must have the shape of its {stage}: "
+                    f"{own or 'none'} and {shape}"
+                )
+        return None
 
     def adapters(self, student: Tapped, teacher: Tapped) -> nn.Module:
         pooled = student.shapes["pooled"], teacher.shapes["pooled"]
@@ -129,7 +156,7 @@ class KnowledgeReview(Strategy):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch.adapters, nn.ModuleList)  # noqa: S101 (adapters() above)
         pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
-        levels = [*stage_pairs(batch.student, batch.teacher), pooled]
+        levels = [*stage_pairs(batch.student, before_relu(batch.teacher)), pooled]
         terms, mixed = [], None
         for fusion, (s, t) in zip(
             reversed(batch.adapters), reversed(levels), strict=True

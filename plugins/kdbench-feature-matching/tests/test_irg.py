@@ -173,3 +173,11 @@ def test_refusals():
     assert "no rule matches" in supports(sides[0], sides[2])
     assert supports(one, one) == "one has one stage only: nothing is transformed"
     assert supports(sides[0], None) == "there is no teacher"
+
+
+def test_refuses_stages_whose_positions_are_unknown():
+    tokens = {"stage1": (7, 4), "stage2": (7, 4), "pooled": (4,)}
+    vectors, tokens = (Tapped("net", s, nn.Identity()) for s in (VECTORS[0], tokens))
+    sentence = "stage1 of net is neither a vector (D,) nor a map (C, H, W): (7, 4)"
+    for pair in ((vectors, tokens), (tokens, vectors), (tokens, tokens)):
+        assert InstanceRelationshipGraph().supports(*pair) == sentence

@@ -24,8 +24,16 @@ PAIRS = {
 }
 
 
+def with_preacts(shapes):
+    """Each preactK in front of its stageK, as models declare them."""
+    found = {}
+    for tap, shape in shapes.items():
+        found |= {tap.replace("stage", "preact"): shape, tap: shape}
+    return found
+
+
 def tapped(name="net", **shapes):
-    return Tapped(name, {**shapes, "logits": (5,)}, nn.Identity())
+    return Tapped(name, {**with_preacts(shapes), "logits": (5,)}, nn.Identity())
 
 
 def prepared(given, student, teacher, module=reviewkd, **options):
@@ -33,7 +41,10 @@ def prepared(given, student, teacher, module=reviewkd, **options):
     sides = tapped(**student), tapped(**teacher)
     adapters = module.KnowledgeReview().adapters(*sides)
     return given.batch(
-        student_shapes=student, teacher_shapes=teacher, adapters=adapters, **options
+        student_shapes=with_preacts(student),
+        teacher_shapes=with_preacts(teacher),
+        adapters=adapters,
+        **options,
     )
 
 
@@ -124,9 +135,15 @@ def reference(student, teacher, weights):
     return total
 
 
+def read(student):
+    """What is read of the student: its stages after the ReLU, and the pooled vector."""
+    return {k: v for k, v in student.features.items() if not k.startswith("preact")}
+
+
 def compare(module, given, assert_same, pair, items=5):
     batch = prepared(given, *PAIRS[pair], module, items=items)
-    taps = list(batch.student.features)
+    inputs = read(batch.student)
+    taps = list(inputs)
     names, weights = zip(*batch.adapters.named_parameters(), strict=True)
     goals = {k: v.detach().double() for k, v in batch.teacher.features.items()}
 
@@ -159,10 +176,11 @@ def compare(module, given, assert_same, pair, items=5):
             }
             for level in range(len(taps))
         ]
-        teacher = list(goals.values())[-len(taps) :]
+        before = [v for k, v in goals.items() if not k.startswith("stage")]
+        teacher = before[-len(taps) :]
         return 2 * reference(as_maps(tensors[: len(taps)]), as_maps(teacher), levels)
 
-    assert_same(fast, slow, *batch.student.features.values(), *weights)
+    assert_same(fast, slow, *inputs.values(), *weights)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -182,6 +200,7 @@ def test_matches_the_definition_for_one_item(given, assert_same):
         (" / sum(weights)", ""),
         ("reversed(levels)", "levels"),
         ("return self.outward(mixed), mixed", "return self.outward(mixed), level"),
+        ("before_relu(batch.teacher)", "batch.teacher"),
     ],
 )
 def test_a_wrong_formula_is_noticed(given, assert_same, right, wrong):
@@ -195,7 +214,11 @@ def test_a_wrong_formula_is_noticed(given, assert_same, right, wrong):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_trains_all_levels_and_the_fusion(given, assert_trains, pair, items, dtype):
     batch = prepared(given, *PAIRS[pair], items=items, dtype=dtype)
-    assert_trains(reviewkd.KnowledgeReview(), batch)
+    learns = [batch.student.logits, *read(batch.student).values()]
+    assert_trains(reviewkd.KnowledgeReview(), batch, learns)
+    preacts = set(batch.student.features) - set(read(batch.student))
+    assert preacts
+    assert all(batch.student.features[tap].grad is None for tap in preacts)
 
 
 def test_warm_up_and_documented_weights(given):
@@ -231,5 +254,11 @@ def test_unsupported_pairs_and_values_say_why():
     maps, vectors = (tapped(k, **PAIRS[k][0]) for k in ("larger", "vectors"))
     assert "no rule matches" in supports(vectors, maps)
     assert "both be maps" in supports(vectors, tapped(stage1=(2, 2, 2), pooled=(2,)))
+    for shape, said in (((1, 9, 5), "(1, 9, 5)"), (None, "none")):
+        shapes = {**tapped(**PAIRS["larger"][1]).shapes, "preact1": shape}
+        shapes = {tap: shape for tap, shape in shapes.items() if shape}
+        assert supports(maps, Tapped("big", shapes, nn.Identity())) == (
+            f"preact1 of big must have the shape of its stage1: {said} and (1, 8, 5)"
+        )
     with pytest.raises(UserError, match="mid_channels must be >= 1"):
         reviewkd.KnowledgeReview.configured({"mid_channels": 0})

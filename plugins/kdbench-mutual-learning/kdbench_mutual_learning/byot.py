@@ -7,9 +7,10 @@ loss = ce_weight * CE(z, y) + sum_s [shallow_ce_weight * CE(z_s, y)
 p = softmax(z / T); z and f, the student's logits and pooled features, are constants in
 the last two terms; the norm is over the whole batch.
 
-The paper weighs by 1 - a, a and lambda, and squares the norm. The authors' later code
-has a = 0.3 and T = 3 without T^2, and no feature term. The weight 0.03 is mmrazor's,
-and belongs to a norm that is not squared: squared, it drowns the rest where f is wide.
+The paper weighs by 1 - a, a and lambda, and squares the norm. The authors' code has
+a = 0.3 and T = 3 without T^2; our T^2 stays, and the default weight is a / 9. Their
+commit eda2f2b has a feature term with 0.03 and a norm that is not squared, as here and
+in mmrazor (squared, it drowns the rest where f is wide), their 317b7e5 has none.
 What the paper leaves open, we chose: a bottleneck is a 1x1 convolution to a quarter of
 f's width, a strided one to the last stage's size and a 1x1 one to f's width, each with
 batch norm and ReLU, then the mean over space; of vectors a linear layer and ReLU.
@@ -19,9 +20,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench import Batch, Strategy, Tapped, at_least_float32, label_loss, soft_kl
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch norm of a single 1x1 item, which has no spread, by the running values."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if maps.numel() > maps.shape[1]:
+            return super().forward(maps)
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(maps, mean, var, self.weight, self.bias, eps=self.eps)
 
 
 class Exits(nn.Module):
@@ -55,7 +67,7 @@ def bottleneck(stage: tuple[int, ...], last: tuple[int, ...], width: int) -> nn.
         (inner, width, (1, 1)),
     ):
         convolution = nn.Conv2d(inputs, outputs, size, stride=size, bias=False)
-        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [convolution, Norm(outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
@@ -72,8 +84,8 @@ class BeYourOwnTeacher(Strategy):
     temperature: float = 3.0  # dimensionless, > 0; authors' code
     ce_weight: float = 1.0  # >= 0, on the deepest CE; paper
     shallow_ce_weight: float = 0.7  # >= 0, the paper's 1 - a; authors' code
-    kd_weight: float = 0.3  # >= 0, the paper's a, on T^2 KL; authors' code
-    feature_weight: float = 0.03  # >= 0, the paper's lambda; mmrazor's configuration
+    kd_weight: float = 0.0333  # >= 0, on T^2 KL; authors' 0.3 without T^2, over T^2 = 9
+    feature_weight: float = 0.03  # >= 0, the paper's lambda; authors' code (eda2f2b)
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:  # noqa: ARG002
         if len(student.stages) < 2:

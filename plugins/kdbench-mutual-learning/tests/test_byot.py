@@ -123,11 +123,12 @@ def side(stages, pooled=(WIDTH,)):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("stages", [STAGES, MAPS], ids=["vectors", "maps"])
-def test_trains_the_student_and_the_exits(given, assert_trains, dtype, stages):
+@pytest.mark.parametrize("items", [1, 6])
+def test_trains_the_student_and_the_exits(given, assert_trains, dtype, stages, items):
     strategy = BeYourOwnTeacher()
     assert strategy.supports(side(stages), None) is None
     batch = given.batch(
-        items=6,
+        items=items,
         student_shapes={**stages, "pooled": (WIDTH,)},
         teachers=0,
         adapters=strategy.adapters(side(stages), None),
@@ -149,10 +150,29 @@ def test_bottlenecks_end_at_the_width_of_the_pooled_features(given):
     assert len(exits.bottlenecks) == len(exits.classifiers) == 2
 
 
+@pytest.mark.parametrize("shape", [(4, 1, 1), (4, 2, 2)], ids=str)
+def test_a_single_item_of_one_pixel_is_normed_by_the_running_values(shape):
+    """The stage may be larger: what counts is the map that the norm sees."""
+    layers = bottleneck(shape, (9, 1, 1), 16).requires_grad_(False)
+    maps = torch.randn(1, *shape)
+    lone = [part for part in layers if isinstance(part, byot.Norm)]
+    lone = lone if shape[1] == 1 else lone[1:]
+    before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in lone]
+    found = layers(maps)
+    assert found.shape == (1, 16)
+    for norm, (mean, var) in zip(lone, before, strict=True):
+        assert norm.running_mean.equal(mean)
+        assert norm.running_var.equal(var)
+    if shape[1] == 1:
+        torch.testing.assert_close(found, layers.eval()(maps))
+
+
 def test_documented_weights():
     own = BeYourOwnTeacher()
     assert (own.ce_weight, own.shallow_ce_weight) == (1, 0.7)
-    assert (own.kd_weight, own.feature_weight, own.temperature) == (0.3, 0.03, 3)
+    assert (own.feature_weight, own.temperature) == (0.03, 3)
+    # The authors' 0.3 is on a cross-entropy without T^2.
+    assert own.kd_weight * own.temperature**2 == pytest.approx(0.3, rel=2e-3)
 
 
 def test_says_what_it_cannot_give_exits():

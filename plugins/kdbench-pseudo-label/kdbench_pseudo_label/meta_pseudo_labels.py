@@ -17,6 +17,7 @@ Finally student 0 learns from labels only for `finetune_share` of the epochs (pa
 1,000 steps more). Both have the recipe's learning rate (paper: each its own).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -72,7 +73,8 @@ class MetaPseudoLabels(Strategy):
         student, teacher = context.students
         of_student = context.optimiser(student.parameters())
         of_teacher = context.optimiser(teacher.parameters())
-        alone = round((1 - self.finetune_share) * context.recipe.epochs)
+        finetuned = math.ceil(self.finetune_share * context.recipe.epochs)
+        alone = context.recipe.epochs - finetuned
         for epoch in context.epochs():
             student.train()
             teacher.train()

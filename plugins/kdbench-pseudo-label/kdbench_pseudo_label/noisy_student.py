@@ -36,6 +36,8 @@ class NoisyStudent(Strategy):
     paper = "Xie et al. 2020, arXiv:1911.04252"
     taps = ("pooled",)
     views = ("strong",)
+    student_views = ("strong",)
+    teacher_views = ("",)
 
     students: int = 3  # generations, >= 1; paper
     label_fraction: float = 0.1  # share of the labels used, (0, 1]; our benchmark's

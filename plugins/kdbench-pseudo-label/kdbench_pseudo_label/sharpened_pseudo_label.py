@@ -6,8 +6,8 @@ loss = ce_weight * mean_labelled CE(z_s, y)
      + pseudo_weight * ramp_up * mean_unlabelled 1/C sum_c (softmax(z_s) - q)^2
 
 Of MixMatch these are the guessed labels and the loss on them (Brier score over C): a
-trained teacher guesses from one view, where the paper's network averages its own
-answers to 2 augmentations, and nothing is mixed up (MixUp, section 3.3).
+trained teacher that knew all labels guesses from one view, where the paper's network
+averages its answers to 2 augmentations, and nothing is mixed up (MixUp, section 3.3).
 """
 
 from dataclasses import dataclass
