@@ -25,7 +25,8 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore tests/test_cifar_pairs.py
+	$(BIN)/python -m pytest -m slow -n auto --dist load tests/test_cifar_pairs.py
 
 bench: .venv/installed-dev
 	$(BIN)/python -m pytest -o addopts="--import-mode=importlib --strict-markers" \
