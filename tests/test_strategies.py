@@ -22,16 +22,16 @@ GENTLE = {
     "nst": "nst[nst_weight=5]",
     "semckd": "semckd[sem_weight=10]",
 }
-"""Settings for 12 epochs of a student of 1,200 parameters, where the published ones are
-for a hundred classes, natural images or many epochs and outweigh its labels."""
+"""Settings for ten epochs of a student of 1,200 parameters, where the published ones
+are for a hundred classes, natural images or many epochs and outweigh its labels."""
 
 
 @pytest.fixture(scope="module")
 def trained(host, helpers, tmp_path_factory):
-    """Twelve epochs on the convnet pair, of every strategy that it has channels for."""
+    """Ten epochs on the convnet pair, of every strategy that it has channels for."""
     out = tmp_path_factory.mktemp("trained")
     known = read_suite(host.get("suites", "digits-all").thing.path)
-    changes = {"epochs": 12, "seeds": 1, "pairs": ["digits-conv"]}
+    changes = {"epochs": 10, "seeds": 1, "pairs": ["digits-conv"]}
     names = [text.partition("[")[0] for text in known.strategies]
     names = [GENTLE.get(name, name) for name in names if name != "fsp"]
     session = Session(
@@ -44,9 +44,9 @@ def trained(host, helpers, tmp_path_factory):
 
 
 def test_every_strategy_learns(trained, host):
-    """Far above the 10% of an untrained student, and finite to the end."""
+    """Twice the 10% of an untrained student at the least, and finite to the end."""
     for label, record in trained.items():
-        assert record.measures["top1"] > 30.0, label
+        assert record.measures["top1"] > 20.0, label
         for name, curve in record.curves.items():
             known = [v for v in curve if v is not None]  # null: not in that phase
             assert known, name
@@ -72,21 +72,21 @@ def test_adapters_are_counted_and_dropped(trained):
 
 
 def test_cost_counts_what_a_strategy_uses(trained):
-    steps = 12 * 21
+    steps = 10 * 21
     forwards = {k: r.cost["teacher_forwards"] for k, r in trained.items()}
     for name in ("scratch", "dml", "split_transfer", "byot", "cs_kd", "tf_kd"):
         assert forwards[name] == 0
     assert forwards["kd"] == steps
     assert forwards["ensemble_kd"] == 3 * steps
     assert forwards["born_again"] == 3 * steps  # the teacher, then two generations
-    assert trained["born_again"].cost["student_epochs"] == 36
-    assert trained["born_again"].cost["epochs_before"] == 24
+    assert trained["born_again"].cost["student_epochs"] == 30
+    assert trained["born_again"].cost["epochs_before"] == 20
     assert trained["ft"].cost["epochs_before"] == 4
-    assert trained["ft"].cost["student_epochs"] == 12  # the paraphraser is no student
-    assert trained["scratch_longer"].cost["student_epochs"] == 24
-    assert trained["dml"].cost["student_epochs"] == 24
-    assert trained["cs_kd"].cost["student_epochs"] == 24  # two views
-    assert trained["kd"].cost["student_epochs"] == 12
+    assert trained["ft"].cost["student_epochs"] == 10  # the paraphraser is no student
+    assert trained["scratch_longer"].cost["student_epochs"] == 20
+    assert trained["dml"].cost["student_epochs"] == 20
+    assert trained["cs_kd"].cost["student_epochs"] == 20  # two views
+    assert trained["kd"].cost["student_epochs"] == 10
     for record in trained.values():
         cost = record.cost
         parts = cost["own_s"] + cost["data_s"] + cost["teacher_s"]

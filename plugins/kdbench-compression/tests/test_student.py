@@ -82,8 +82,9 @@ def test_taps_give_quantised_features(name, shape):
     student = model.build(shape, 10)
     outputs = TappedModel(model, student, tuple(model.taps))(torch.randn(64, *shape))
     assert list(outputs.features) == list(model.taps)
-    for value in outputs.features.values():
-        assert len(value.unique()) <= 256
+    for tap, value in outputs.features.items():
+        if not tap.startswith("preact"):  # quantised behind the ReLU
+            assert len(value.unique()) <= 256
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
