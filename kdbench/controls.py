@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.api import Batch, Phase, Strategy, hookimpl
-from kdbench.losses import soft_kl
+from kdbench.losses import at_least_float32, soft_kl
 from kdbench.scratch import Scratch
 from kdbench.tasks import label_loss, label_target
 
@@ -87,7 +87,7 @@ class ScratchFewLabels(Strategy):
             raise ValueError(f"label_fraction must be in (0, 1], not {given}")
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = batch.student.logits.float()
+        logits = at_least_float32(batch.student.logits)
         each = F.cross_entropy(logits, batch.targets, reduction="none")
         count = batch.labelled.sum().clamp(min=1)
         return {"ce": (each * batch.labelled).sum() / count}

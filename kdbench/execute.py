@@ -24,7 +24,7 @@ from kdbench.engine import Stopped
 from kdbench.engine.feed import Feed
 from kdbench.engine.phases import Schedule
 from kdbench.engine.teacher import weights_hash
-from kdbench.job import SPEED_SAMPLE, Emit, Job, perform, weights_path
+from kdbench.job import SPEED_SAMPLE, Emit, Job, perform, strategy_of, weights_path
 from kdbench.measure import measure_all
 from kdbench.measure.size import macs, parameters, serialised
 from kdbench.plan import Group, Plan
@@ -168,9 +168,8 @@ def make_jobs(
 
 def _schedule(run: Run, host: Host) -> Schedule:
     """When the phases of the run's strategy are."""
-    name = "scratch" if run.is_teacher else run.strategy
-    strategy = host.strategy(name).configured(run.params)
-    return Schedule(strategy.phases(), run.recipe, len(run.students))
+    phases = strategy_of(run, host).phases()
+    return Schedule(phases, run.recipe, len(run.students))
 
 
 def _passes_of(group: Group, host: Host) -> int:

@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kdbench.api import Data, Finished, Model
+from kdbench.api import Data, Finished, Model, Strategy
 from kdbench.engine import Stopped, checkpoint
+from kdbench.engine.build import build_students
 from kdbench.engine.feed import Feed
-from kdbench.engine.learner import Learner, build_students, reason_of
+from kdbench.engine.learner import Learner, reason_of
 from kdbench.engine.lockstep import Saver, train
 from kdbench.engine.solo import Solo
 from kdbench.engine.teacher import TeacherStage, predict, weights_hash
@@ -186,8 +187,7 @@ class _Work:
         return learner
 
     def _fresh(self, run: Run) -> Learner:
-        name = "scratch" if run.is_teacher else run.strategy
-        strategy = self.host.strategy(name).configured(run.params)
+        strategy = strategy_of(run, self.host)
         return Learner(
             run,
             strategy,
@@ -203,10 +203,9 @@ class _Work:
         if not self.open:
             return
         [run] = self.job.group.runs
-        name = "scratch" if run.is_teacher else run.strategy
         learner = Solo(
             run,
-            self.host.strategy(name).configured(run.params),
+            strategy_of(run, self.host),
             [self.host.model(name) for name in run.students],
             [module for _, module in self.teachers],
             self.feed,
@@ -231,17 +230,13 @@ class _Work:
         run = learner.run
         trace = learner.trace
         adapters = learner.adapters
+        shared = ("data_share_s", "teacher_share_s")
         cost: dict[str, float | None] = {
-            "own_s": trace.cost["own_s"],
-            "data_s": trace.cost["data_s"],
-            "teacher_s": trace.cost["teacher_s"],
+            **{name: value for name, value in trace.cost.items() if name not in shared},
             "train_s": sum(trace.cost[k] for k in ("own_s", "data_s", "teacher_s")),
             "train_shared_s": sum(
                 trace.cost[k] for k in ("own_s", "data_share_s", "teacher_share_s")
             ),
-            "student_epochs": trace.cost["student_epochs"],
-            "epochs_before": trace.cost["epochs_before"],
-            "teacher_forwards": trace.cost["teacher_forwards"],
             "adapter_parameters": 0 if adapters is None else parameters(adapters),
         }
         if learner.failure is not None:
@@ -306,6 +301,12 @@ class _Work:
         checkpoint.discard(self.job.folder / "checkpoints", run.id)
         self.open.remove(run)
         self.emit(("record", record))
+
+
+def strategy_of(run: Run, host: Host) -> Strategy:
+    """What the run trains by; a teacher is trained as `scratch` is."""
+    name = "scratch" if run.is_teacher else run.strategy
+    return host.strategy(name).configured(run.params)
 
 
 def make_record(

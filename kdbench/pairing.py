@@ -78,8 +78,10 @@ def _unfit_student(strategy: Strategy, student: Model) -> str | None:
                 "gives no target to fit"
             )
         return f"{strategy.name} fits students, and {student.name} learns by gradients"
-    if is_fitted(student) and strategy.phases() != (Phase(),):
-        return f"{student.name} is fitted in one go, and {strategy.name} has phases"
+    moves = strategy.phases() != (Phase(),) or strategy.at(1.0) != strategy
+    if is_fitted(student) and moves:
+        what = "has phases or ramps"
+        return f"{student.name} is fitted in one go, and {strategy.name} {what}"
     own = type(strategy).deployed is not Strategy.deployed
     if own and student.deploy is not None:
         return f"{student.name} and {strategy.name} each deploy another network"

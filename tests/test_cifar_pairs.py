@@ -10,8 +10,9 @@ import torch
 from kdbench import suites
 from kdbench.api import Data, Split
 from kdbench.config import changed, read_suite
+from kdbench.engine.build import build_students
 from kdbench.engine.feed import Feed
-from kdbench.engine.learner import Learner, build_students
+from kdbench.engine.learner import Learner
 from kdbench.engine.lockstep import Saver, train
 from kdbench.engine.teacher import TeacherStage
 from kdbench.models.pairs import CROSS_FAMILY, SAME_FAMILY

@@ -147,7 +147,7 @@ def test_the_page_of_strategies_is_current(host):
     assert written.read_text() == page(host)
 
 
-def test_every_strategy_is_frozen_and_named(host):
+def test_every_strategy_is_made_again_from_its_values(host):
     for offer in host.all("strategies"):
         strategy: type[Strategy] = offer.thing
         assert strategy.configured({}) == strategy()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from kdbench.api import Context, Strategy, UserError
+from kdbench.pairing import unfit
 from kdbench.ramps import Ramp, parse_ramp
 from kdbench.selections import label_of, parse_selection
 
@@ -147,3 +148,11 @@ def test_equal_ramps_are_one_text(written, text):
     """So that they are one run, under one label."""
     assert Ramping.configured({"temperature": written}).values()["temperature"] == text
     assert parse_ramp(text) == parse_ramp(written)
+
+
+def test_what_is_fitted_in_one_go_has_no_ramps(host):
+    """A tree would be given the first value, under a label that promises both."""
+    kd, tree = host.strategy("kd"), host.model("decision_tree")
+    pair = [tree], [host.model("mlp_32")], host.dataset("digits")
+    assert unfit(kd.configured({}), *pair) is None
+    assert "ramps" in unfit(kd.configured({"temperature": "4->1"}), *pair)

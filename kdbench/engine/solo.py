@@ -20,8 +20,9 @@ from kdbench.api import (
     Strategy,
 )
 from kdbench.engine import Stopped, checkpoint
+from kdbench.engine.build import build_students, make_optimiser
 from kdbench.engine.feed import Feed, Step
-from kdbench.engine.learner import build_students, make_optimiser, reason_of
+from kdbench.engine.learner import reason_of
 from kdbench.engine.lockstep import Saver
 from kdbench.engine.streams import seed_global, seed_of
 from kdbench.engine.teacher import Frozen, predict

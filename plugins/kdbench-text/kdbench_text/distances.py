@@ -6,13 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdbench import at_least_float32
+
 SHORTEST = 1e-12
 """A vector shorter than this counts as zero: it has no direction to learn."""
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision widened to float32; float32 and float64 as they are."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -22,17 +19,6 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     """
     wanted = F.softmax(at_least_float32(teacher.detach()) / temperature, dim=1)
     return F.cross_entropy(at_least_float32(student) / temperature, wanted)
-
-
-def soft_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) of softened (B, C) logits, in nats: the batch's mean.
-
-    The teacher is a constant.
-    """
-    log_student = F.log_softmax(at_least_float32(student) / temperature, dim=1)
-    log_teacher = F.log_softmax(at_least_float32(teacher.detach()) / temperature, dim=1)
-    kl = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return kl * temperature**2
 
 
 def direction_mse(student: Tensor, teacher: Tensor) -> Tensor:

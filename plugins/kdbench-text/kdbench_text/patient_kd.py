@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kdbench import Batch, Strategy, Tapped, label_loss
-from kdbench_text.distances import at_least_float32, direction_mse, soft_kl
+from kdbench import Batch, Strategy, Tapped, at_least_float32, label_loss, soft_kl
+from kdbench_text.distances import direction_mse
 from kdbench_text.layers import (
     at_same_depth,
     last_ones,
@@ -27,7 +27,6 @@ from kdbench_text.layers import (
     text_positions,
     why_not_layered,
 )
-from kdbench_text.ranges import refuse_bad_temperature, refuse_negative
 from kdbench_text.reading import mean_over_text
 
 
@@ -54,10 +53,6 @@ class PatientKD(Strategy):
     ce_weight: float = 0.5  # >= 0, the paper's 1 - alpha; authors' runs, SST-2
     kd_weight: float = 0.5  # >= 0, the paper's alpha; authors' runs, SST-2
     hidden_weight: float = 100.0  # >= 0, the paper's beta; authors' runs, SST-2
-
-    def __post_init__(self) -> None:
-        refuse_bad_temperature(self.temperature)
-        refuse_negative(self, ("ce_weight", "kd_weight", "hidden_weight"))
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
         return why_not_layered(student, teacher)

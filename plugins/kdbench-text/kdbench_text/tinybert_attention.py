@@ -31,7 +31,6 @@ from kdbench_text.layers import (
     text_positions,
     why_not_layered,
 )
-from kdbench_text.ranges import refuse_bad_temperature, refuse_negative
 
 SCORES = "scores"
 """Tap of the attention scores of all layers, (B, layers, heads, L, L)."""
@@ -61,11 +60,6 @@ class TinyBERTAttention(Strategy):
     attention_weight: float = 1.0  # >= 0, on each layer's mean square; paper
     kd_weight: float = 1.0  # >= 0; paper
     ce_weight: float = 0.0  # >= 0, on the labels; paper, which uses none
-
-    def __post_init__(self) -> None:
-        refuse_bad_temperature(self.temperature)
-        names = [name for name in self.parameters() if name.endswith("_weight")]
-        refuse_negative(self, names)
 
     def supports(self, student: Tapped, teacher: Tapped | None) -> str | None:
         reason = why_not_layered(student, teacher)

@@ -6,9 +6,10 @@ from kdbench_text.distances import (
     direction_mse,
     score_mse,
     soft_cross_entropy,
-    soft_kl,
     state_mse,
 )
+
+from kdbench import soft_kl
 
 PRESENT = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
 
