@@ -6,6 +6,7 @@ BIN := .venv/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 EDITABLE := $(foreach plugin,$(PLUGINS),-e $(plugin))
 DESCRIBED := pyproject.toml constraints.txt Makefile $(wildcard plugins/*/pyproject.toml)
+BENCH_JSON := .benchmarks/kdbench-bench.json
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test slow bench check lint docs help clean
@@ -28,9 +29,13 @@ slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow --ignore tests/test_cifar_pairs.py
 	$(BIN)/python -m pytest -m slow -n auto --dist load tests/test_cifar_pairs.py
 
+# All rows, or those that ROWS names: make bench ROWS="whole_table or without_nst".
+# pytest's own options of pyproject.toml would skip what this is for.
 bench: .venv/installed-dev
+	@mkdir -p $(dir $(BENCH_JSON))
 	$(BIN)/python -m pytest -o addopts="--import-mode=importlib --strict-markers" \
-		tests/bench --benchmark-only --benchmark-disable-gc -s
+		-o timeout=3600 tests/bench --benchmark-only --benchmark-disable-gc \
+		--benchmark-quiet --benchmark-json=$(BENCH_JSON) -s $(if $(ROWS),-k "$(ROWS)")
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from rows import Row
 
-BAR_S = 0.2
+BAR_MS = 200
 ROUNDS = 15
 KDBENCH = Path(sys.executable).with_name("kdbench")
 
@@ -22,15 +23,20 @@ def seconds(command):
 
 
 @pytest.mark.benchmark(group="start-up")
-def test_help(benchmark):
+def test_help(reached, benchmark):
     empty = [sys.executable, "-c", "pass"]
     pairs = [(seconds([KDBENCH, "--help"]), seconds(empty)) for _ in range(ROUNDS)]
     ours, python = (statistics.median(column) for column in zip(*pairs, strict=True))
     benchmark.pedantic(seconds, args=([KDBENCH, "--help"],), rounds=5, warmup_rounds=1)
-    benchmark.extra_info.update(help_s=ours, python_s=python, bar_s=BAR_S)
-    verdict = "reached" if ours < BAR_S else "missed"
-    print(
-        f"\nkdbench --help: {ours * 1e3:.0f} ms, python -c pass: {python * 1e3:.0f} ms "
-        f"(medians of {ROUNDS} pairs); bar {BAR_S * 1e3:.0f} ms: {verdict}"
+    row = Row(
+        name="kdbench --help; naive: python -c pass",
+        value=1e3 * ours,
+        bar=BAR_MS,
+        kind="amount",
+        better="lower",
+        ours=1e3 * ours,
+        naive=1e3 * python,
+        unit="ms",
+        pairs=ROUNDS,
     )
-    assert ours < BAR_S
+    reached(row)
