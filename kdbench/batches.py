@@ -6,9 +6,10 @@ torch is imported only for type checking.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdbench.offers import Shape
 from kdbench.records import Recipe
@@ -17,6 +18,84 @@ from kdbench.tasks import Head, Task
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class Shared:
+    """What was made of one answer, once for all learners, and how long that took.
+
+    The engine reads it around a learner's step: after `begin()` and the step, `charges`
+    has the time of each value that the learner asked for, whoever had it made, and
+    `made` names those that were made inside this step. Times are those of `stopwatch`,
+    whose result tells how long ago it was called: seconds, or what an engine measures.
+    `constant` is for tests, whose teachers want gradients to show that none arrives.
+    """
+
+    def __init__(self, outputs: Outputs):
+        self.constant = False
+        self.stopwatch: Callable[[], Callable[[], Any]] = _stopwatch
+        self._of = (outputs.logits, outputs.classifier, dict(outputs.features))
+        self._values: dict[Hashable, Any] = {}
+        self._times: dict[Hashable, Any] = {}
+        self._versions: list[tuple[Tensor, int]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """From here on another learner asks."""
+        self.charges: dict[Hashable, Any] = {}
+        self.made: list[Hashable] = []
+
+    def belongs_to(self, outputs: Outputs) -> bool:
+        """Whether these are the answer, or the same with fewer features."""
+        logits, classifier, features = self._of
+        return (
+            outputs.logits is logits
+            and outputs.classifier is classifier
+            and all(features.get(k) is v for k, v in outputs.features.items())
+        )
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of this key; `make` is called where there is none yet."""
+        if key not in self._values:
+            elapsed = self.stopwatch()
+            value = make()
+            self._versions += [(x, x._version) for x in _tensors(value)]
+            self._times[key] = elapsed()
+            self._values[key] = value
+            self.made.append(key)
+        self.charges[key] = self._times[key]
+        found: T = self._values[key]
+        return found
+
+    def tensors(self) -> list[Tensor]:
+        """All values made so far; nobody may write to them."""
+        return [tensor for tensor, _ in self._versions]
+
+    def written(self) -> bool:
+        """Whether somebody wrote to a value in place after it was made."""
+        return any(tensor._version != then for tensor, then in self._versions)
+
+
+def _stopwatch() -> Callable[[], float]:
+    started = perf_counter()
+    return lambda: perf_counter() - started
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """The tensors of a tensor, or of tuples of them; TypeError for anything else."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _tensors(part)
+    else:
+        raise TypeError(
+            "what once() makes must be a tensor or a tuple of tensors, "
+            f"not {type(value).__name__}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +106,46 @@ class Outputs:
     targets. `features` maps each tapped name to its tensor, in forward
     order: (B, C, H, W) for a stage of a convnet, (B, D) for a dense layer.
     `classifier` is the model's own linear layer from "pooled" (B, D) to the logits,
-    live, or None where there is none.
+    live, or None where there is none. `shared` is the engine's: what `once` made.
     """
 
     logits: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
     classifier: nn.Linear | None = None
+    shared: Shared = field(default=None, compare=False, repr=False)  # type: ignore[assignment]  # __post_init__ makes it
+
+    def __post_init__(self) -> None:
+        """With other tensors (`dataclasses.replace`) comes a store of its own."""
+        known: Shared | None = self.shared
+        if known is None or not known.belongs_to(self):
+            object.__setattr__(self, "shared", Shared(self))
+            self.shared.constant = known is not None and known.constant
+
+    def once(self, make: Callable[..., T], *args: Hashable) -> T:
+        """`make(self, *args)`, computed once per batch for all learners that ask.
+
+        For what costs something and depends on a teacher's answer alone: a Gram matrix,
+        an attention map. `make` is a function of a module, pure (no random numbers),
+        that returns a tensor or a tuple of tensors and asks for no other value; it runs
+        without gradients. `args` are plain values: numbers, text, functions, tuples of
+        these. The result is shared: read it, never write to it. Raises TypeError on an
+        answer that has a gradient, a student's.
+        """
+        import torch
+
+        live = any(x.requires_grad for x in (self.logits, *self.features.values()))
+        if live and not self.shared.constant:
+            raise TypeError(
+                "once() is for a teacher's answer; this one has a gradient (a "
+                "student's?), so compute with its tensors directly"
+            )
+        if any(isinstance(x, (torch.Tensor, torch.nn.Module)) for x in args):
+            raise TypeError("once() takes plain values beside the answer, no tensors")
+        # Equal is not enough for the key: 2 == 2.0 == True, and the bits may differ.
+        # A part of a sum has its own features only, so what there is belongs to it.
+        key = (make, args, repr(args), tuple(self.features))
+        with torch.no_grad():
+            return self.shared.get(key, lambda: make(self, *args))
 
 
 VIEWS = ("strong", "mixup", "cutmix", "same_class")

@@ -7,12 +7,15 @@ import dataclasses
 import importlib.util
 import inspect
 import pickle
+import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,6 +79,8 @@ class Given:
         teacher_side = tuple(outputs(teacher_shapes) for _ in range(teachers))
         self.students = [t for o in student_side for t in leaves(o)]
         self.teachers = [t for o in teacher_side for t in leaves(o)]
+        for answer in teacher_side:
+            answer.shared.constant = True
         everything = torch.ones(items, dtype=torch.bool)
         task = task or Task(outputs=classes)
         if task.columns:
@@ -95,6 +100,32 @@ class Given:
             epoch=epoch,
             generator=self.generator,
         )
+
+
+@contextmanager
+def no_global_randomness(but: Sequence[str] = ()) -> Iterator[None]:
+    """Fail where the block draws from a global generator, or sets it.
+
+    They are "torch" (of the CPU), "random" and "numpy", without those of `but`. What a
+    learner draws there, or what others left there, would depend on its company: use
+    `batch.generator`. Only `adapters` may draw from torch's, as the engine gives it a
+    stream of its own.
+    """
+    before = _global_generators()
+    yield
+    after = _global_generators()
+    touched = [k for k in before if before[k] != after[k] and k not in but]
+    assert not touched, f"a global generator was used: {', '.join(touched)}"
+
+
+def _global_generators() -> dict[str, object]:
+    """The states of the global generators, to be compared."""
+    _, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - that one
+    return {
+        "torch": torch.default_generator.get_state().numpy().tobytes(),
+        "random": random.getstate(),
+        "numpy": (np.asarray(keys).tobytes(), *rest),
+    }
 
 
 def assert_described(kind: type[Strategy]) -> None:

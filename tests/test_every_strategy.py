@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,9 +18,10 @@ from kdbench.catalogue import page
 from kdbench.config import changed, read_suite
 from kdbench.engine import Stopped
 from kdbench.execute import make_jobs
-from kdbench.job import perform
+from kdbench.perform import perform
 from kdbench.plan import make_plan
 from kdbench.session import Session
+from kdbench.testing import Given, no_global_randomness
 
 ALL = read_suite(Path(suites.__file__).parent / "digits-all.toml")
 ELSEWHERE = {"teacher_features", "patient_kd", "tinybert_attention"}
@@ -45,8 +49,36 @@ def run_all(host, helpers):
 
 
 @pytest.fixture(scope="module")
-def together(run_all, tmp_path_factory):
-    return run_all(tmp_path_factory.mktemp("together"))
+def watched(host):
+    """What strategies do wrong with global generators, and which have been watched."""
+    touched, seen = {}, set()
+
+    def watch(patch, kind, method, but=()):
+        real = getattr(kind, method)
+
+        def guarded(self, *args):
+            seen.add((method, self.name))
+            try:
+                with no_global_randomness(but):
+                    return real(self, *args)
+            except AssertionError as error:
+                touched[method, self.name] = str(error)
+                raise
+
+        patch.setattr(kind, method, guarded)
+
+    with pytest.MonkeyPatch.context() as patch:
+        watch(patch, Strategy, "terms")
+        for offer in host.all("strategies"):
+            if "adapters" in vars(offer.thing):
+                watch(patch, offer.thing, "adapters", but=["torch"])
+        yield touched, seen
+
+
+@pytest.fixture(scope="module")
+def together(run_all, tmp_path_factory, watched):
+    with no_global_randomness(["torch"]):  # also strategies that drive their own loop
+        return run_all(tmp_path_factory.mktemp("together"))
 
 
 def test_the_suite_holds_every_strategy(host):
@@ -66,6 +98,74 @@ def test_only_what_cannot_run_is_skipped(together):
     assert [cell for cell in skipped if "conv" in cell] == [
         "digits-conv/fsp[fsp_epochs=1]/0"
     ]
+
+
+def test_no_strategy_uses_a_global_generator(host, together, watched):
+    """In no step of any phase, on either pair, nor where adapters are built."""
+    touched, seen = watched
+    assert touched == {}
+    ran = {r.run.strategy for r in together.values() if r.status == "finished"}
+    kinds = [o.thing for o in host.all("strategies") if o.thing.name in ran]
+    assert len(kinds) > 45
+    stepping = {("terms", k.name) for k in kinds if not k.drives_itself()}
+    building = {("adapters", k.name) for k in kinds if "adapters" in vars(k)}
+    assert seen == stepping | building
+
+
+BAD = {
+    "torch": lambda: torch.rand(1),
+    "random": random.random,
+    "numpy": lambda: np.random.rand(),  # noqa: NPY002 - that is what is bad
+    "sets torch": lambda: torch.manual_seed(5),
+    "sets random": lambda: random.seed(5),
+    "sets numpy": lambda: np.random.seed(5),  # noqa: NPY002
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_a_strategy_that_uses_a_global_generator_is_caught(how, watched):
+    class Bad(Strategy):
+        name = "bad"
+
+        def loss(self, batch):
+            BAD[how]()
+            return {}
+
+    batch = Given(torch.Generator().manual_seed(0)).batch()
+    with pytest.raises(AssertionError, match=f"was used: {how.split()[-1]}"):
+        Bad().terms(batch)
+    assert watched[0].pop(("terms", "bad"))
+    watched[1].discard(("terms", "bad"))
+
+
+def test_the_batchs_own_generator_is_no_global_one():
+    with no_global_randomness():
+        torch.rand(3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.slow
+def test_any_company_in_any_order_gives_the_same_bits(
+    together, host, helpers, tmp_path
+):
+    """Groups are cut into parts of any size, and who comes first is drawn, too."""
+    dice = random.Random(0)  # noqa: S311 - not for secrets
+    plan = make_plan(suite(pairs=["digits-conv"]), host, {})
+    trained = 0
+    for job in make_jobs(plan, host, {"digits": 1347}, tmp_path, None, "cpu", 60.0):
+        runs = list(job.group.runs)
+        dice.shuffle(runs)
+        runs = runs[: max(1, round(len(runs) * 0.7))] if job.group.teachers else runs
+        trained += len(runs)
+        while runs:
+            size = dice.randint(1, len(runs))
+            group = dataclasses.replace(job.group, runs=tuple(runs[:size]))
+            part = dataclasses.replace(job, group=group)
+            perform(part, host, lambda _: None, lambda: False)
+            runs = runs[size:]
+    records = helpers["by_cell"](tmp_path)
+    assert len(records) == trained > 30
+    for cell, record in records.items():
+        assert helpers["bits"](record) == helpers["bits"](together[cell]), cell
 
 
 @pytest.mark.slow
@@ -119,7 +219,8 @@ def test_adapters_are_trained_and_kept(host, learners):
 @pytest.fixture(scope="module")
 def learners(host, tmp_path_factory):
     """Every lockstep strategy, built on the convnet pair by the engine."""
-    from kdbench.job import Job, _Work
+    from kdbench.job import Job
+    from kdbench.perform import _Work
 
     folder = tmp_path_factory.mktemp("learners")
     plan = make_plan(suite(pairs=["digits-conv"]), host, {})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kdbench.plugins import Host
+
 STRATEGIES = [
     "label_smoothing",
     "logit_mse",
@@ -71,3 +73,40 @@ def test_every_strategy_starts_from_the_same_student(whole):
     same = {"digits-conv/scratch/0", "digits-conv/hard_pseudo_label/0"}
     others = [v for k, v in tops.items() if k not in same]
     assert len(set(others)) == len(others)
+
+
+DEEP = """
+from dataclasses import dataclass
+import torch.nn.functional as F
+from kdbench import *
+
+@dataclass(frozen=True, kw_only=True)
+class Deep(Strategy):
+    '''Taps a module inside a stage.'''
+    name = "deep"
+    taps = ("stage2.0", "stage1")
+    def loss(self, batch):
+        assert list(batch.teacher.features) == ["stage1", "stage2.0"]
+        assert list(batch.student.features) == ["stage1", "stage2.0"]
+        return {"ce": F.cross_entropy(batch.student.logits, batch.targets)}
+
+@hookimpl
+def kdbench_strategies():
+    return [Deep]
+"""
+
+
+def test_nobody_sees_what_others_tap(whole, run_digits, helpers, tmp_path):
+    """One that reads all stages must not find somebody else's module among them."""
+    path = tmp_path / "deep.py"
+    path.write_text(DEEP)
+    failed, records = run_digits(
+        tmp_path / "out",
+        plugins=Host(files=[path]),
+        strategies=["deep", "at", "sp", "kd+at", "deep+sp"],
+        pairs=["digits-conv"],
+    )
+    assert failed == 0
+    for strategy in ("at", "sp", "kd"):
+        cell = f"digits-conv/{strategy}/0"
+        assert helpers["bits"](records[cell]) == helpers["bits"](whole[cell])

@@ -8,6 +8,7 @@ the form of the authors' code, to which the weight of 1000 belongs. Where sizes 
 the larger attention map is average-pooled to the smaller one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,19 +16,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
-from kdbench_feature_matching.geometry import alike, unit
-from kdbench_feature_matching.matching import stage_pairs, why_no_maps
+from kdbench_feature_matching.geometry import shrink, sum_of_squares, unit
+from kdbench_feature_matching.goals import Goal, stage_goals
+from kdbench_feature_matching.matching import why_no_maps
 
 
-def attention_loss(student: Tensor, teacher: Tensor, power: float) -> Tensor:
+def attention(maps: Tensor, power: float, size: Sequence[int]) -> Tensor:
+    """Q (B, H * W) of maps (B, C, H, W), pooled where size (h, w) is smaller."""
+    wide = at_least_float32(maps)
+    if power == 2:
+        summed = sum_of_squares(wide, dim=1)
+    else:
+        summed = wide.abs().pow(power).sum(dim=1, keepdim=True)
+    return unit(shrink(summed / wide.shape[1], size).flatten(1), dim=1)
+
+
+def attention_loss(student: Tensor, teacher: Goal, power: float) -> Tensor:
     """Mean square difference of the normalised attention of two maps: a scalar.
 
-    Maps are (B, C, H, W); channels and sizes may differ. The teacher is a constant.
+    Maps are (B, C, H, W); channels and sizes may differ.
     """
-    wide = at_least_float32(student), at_least_float32(teacher)
-    maps = alike(*(f.abs().pow(power).mean(dim=1, keepdim=True) for f in wide))
-    of_student, of_teacher = (unit(x.flatten(1), dim=1) for x in maps)  # (B, H * W)
-    return F.mse_loss(of_student, of_teacher)
+    wanted = teacher.once(attention, power, tuple(student.shape[2:]))
+    return F.mse_loss(attention(student, power, teacher.shape), wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,6 @@ class AttentionTransfer(Strategy):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
-        pairs = stage_pairs(batch.student, batch.teacher)
-        maps = torch.stack([attention_loss(s, t, self.power) for s, t in pairs]).sum()
+        losses = [attention_loss(s, t, self.power) for s, t in stage_goals(batch)]
+        maps = torch.stack(losses).sum()
         return {"ce": self.ce_weight * ce, "attention": self.at_weight * maps}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import Batch, Strategy, Tapped, label_loss
+from kdbench import Batch, Outputs, Strategy, Tapped, label_loss
 from kdbench_feature_matching.geometry import unit
 from kdbench_feature_matching.heads import MAPS, why_no_head
 
@@ -56,6 +56,13 @@ def attention(
         return F.adaptive_avg_pool2d(above.to(weight.dtype), resolution)
     # Averages of weighted sums are weighted sums of averages, which cost less.
     return class_maps(F.adaptive_avg_pool2d(maps, resolution), weight)
+
+
+def attention_of(model: Outputs, resolution: int, binarised: bool = False) -> Tensor:
+    """`attention` of a model's last maps by its own classifier."""
+    assert model.classifier is not None  # noqa: S101 (supports() saw it)
+    weight = model.classifier.weight
+    return attention(model.features[MAPS], weight, resolution, binarised)
 
 
 def attention_loss(student: Tensor, teacher: Tensor, normalised: bool) -> Tensor:
@@ -100,18 +107,9 @@ class ClassAttention(Strategy):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student, batch.teacher
-        assert student.classifier is not None  # noqa: S101 (supports() saw it)
-        assert teacher.classifier is not None  # noqa: S101 (supports() saw it)
         attended = attention_loss(
-            attention(
-                student.features[MAPS], student.classifier.weight, self.resolution
-            ),
-            attention(
-                teacher.features[MAPS].detach(),
-                teacher.classifier.weight.detach(),
-                self.resolution,
-                self.binarised,
-            ),
+            attention_of(student, self.resolution),
+            teacher.once(attention_of, self.resolution, self.binarised),
             self.normalised,
         )
         ce = label_loss(batch.task, student.logits, batch.targets)

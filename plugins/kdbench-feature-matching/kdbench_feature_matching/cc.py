@@ -16,20 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench import KINDS, Batch, Strategy, at_least_float32, label_loss
-from kdbench_feature_matching.geometry import unit
+from kdbench_feature_matching.geometry import gram, unit
+from kdbench_feature_matching.goals import Goal, pooled_goal
 
 
 def kernel(vectors: Tensor, gamma: float, order: int) -> Tensor:
     """K as (B, B), between 0 and 1 but for the series' error, from (B, D) vectors."""
-    direction = unit(at_least_float32(vectors).flatten(1), dim=1)
-    cosine = direction @ direction.T
+    cosine = gram(unit(at_least_float32(vectors).flatten(1), dim=1))
     powers = [(2 * gamma * cosine) ** p / math.factorial(p) for p in range(order + 1)]
     return math.exp(-2 * gamma) * sum(powers[1:], powers[0])
 
 
-def congruence_loss(s: Tensor, t: Tensor, gamma: float, order: int) -> Tensor:
-    """Mean square difference of the correlations of (B, D) vectors; t is a constant."""
-    return F.mse_loss(kernel(s, gamma, order), kernel(t.detach(), gamma, order))
+def congruence_loss(s: Tensor, t: Goal, gamma: float, order: int) -> Tensor:
+    """Mean square difference of the correlations of (B, D) vectors: a scalar."""
+    return F.mse_loss(kernel(s, gamma, order), t.once(kernel, gamma, order))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,6 @@ class CorrelationCongruence(Strategy):
             raise ValueError("gamma must be > 0 and order >= 1")
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
-        congruence = congruence_loss(*pooled, self.gamma, self.order)
+        congruence = congruence_loss(*pooled_goal(batch), self.gamma, self.order)
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "congruence": self.cc_weight * congruence}

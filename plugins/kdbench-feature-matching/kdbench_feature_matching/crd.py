@@ -16,9 +16,11 @@ uniform ones, of length 1 in the mean).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench import Batch, Strategy, Tapped, label_loss
@@ -27,16 +29,25 @@ from kdbench_feature_matching.geometry import unit
 EPS = 1e-7
 
 
-def nce_loss(log_p: Tensor, positive: Tensor, draws: Tensor, noise: float) -> Tensor:
-    """NCE of log P (B, M) of some items, in nats: a scalar.
+def nce_loss(log_ratio: Tensor, own: Tensor, counts: Tensor | float) -> Tensor:
+    """NCE (2,) of both sides' log [P / (n + EPS)] (2, B, M), in nats, for EPS << n.
 
-    `positive` (B, 1) is the place of each one's own item, `draws` (B, M) how often an
-    item was drawn as a negative, `noise` is K / N.
+    `own` (B, 1) is the place of each one's positive; `counts` (B, M) how often an item
+    stands for the positive or a negative. The logarithms of the formula are
+    -softplus(ratio) of a negative, ratio - softplus(ratio) of the positive: exact also
+    where P is next to nothing or n is.
     """
-    log_sum = torch.logaddexp(log_p, log_p.new_full((), math.log(noise + EPS)))
-    own = (log_p - log_sum).gather(1, positive)
-    negatives = (draws * (math.log(noise) - log_sum)).sum(dim=1, keepdim=True)
-    return -(own + negatives).mean()
+    above = counts * F.softplus(log_ratio, threshold=50)
+    positive = log_ratio.gather(2, own.expand(2, *own.shape))
+    return (above.sum(dim=2, keepdim=True) - positive).mean(dim=(1, 2))
+
+
+def with_gradient_now(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x), a scalar; its gradient does not depend on what is changed later."""
+    leaf = x.detach().requires_grad_()
+    value = function(leaf)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    return value.detach() + ((x - leaf.detach()) * gradient).sum()
 
 
 class Memory(nn.Module):
@@ -74,23 +85,25 @@ class Memory(nn.Module):
 
     def contrast(self, e: Tensor, seen: Tensor, temperature: float) -> Tensor:
         """Both NCEs (2,) of (2, B, dim) to the items `seen` (B, 1 + K); may set Z."""
-        items = len(self.by_class)
-        # One product with all items is 9 times as fast as K rows for each. The flip is
-        # a copy: `remember` writes before backward reads it.
-        scores = e / temperature @ self.past.flip(0).transpose(1, 2)  # (2, B, N)
-        counts, own = scores.new_ones(seen.shape), seen[:, :1]
+        items, noise = len(self.by_class), (seen.shape[1] - 1) / len(self.by_class)
+        # One product with all items is 9 times as fast as K rows for each. The e of the
+        # teacher is first, as it meets the student's past.
+        scores = e.flip(0) / temperature @ self.past.mT  # (2, B, N)
+        counts, own = scores.new_ones(()), seen[:, :1]
         if seen.shape[1] > items:  # every item once, and how often it was drawn
-            counts = scores.new_zeros(scores.shape[1:]).scatter_add_(1, seen, counts)
+            counts = scores.new_zeros(scores.shape[1:])
+            counts.scatter_add_(1, seen, scores.new_ones(seen.shape))
         else:
             scores = scores.gather(2, seen.expand(2, *seen.shape))
             own = torch.zeros_like(own)
-        start = (scores.detach() + counts.log()).logsumexp((1, 2))
-        start = start - math.log(seen.numel() / items)
-        self.log_z.copy_(torch.where(self.log_z.isneginf(), start, self.log_z))
-        log_p = scores - self.log_z[:, None, None]
-        draws = counts.scatter_add(1, own, -torch.ones_like(log_p[0, :, :1]))
-        noise = (seen.shape[1] - 1) / items
-        return torch.stack([nce_loss(side, own, draws, noise) for side in log_p])
+        # A GPU is not asked whether Z is set: the program would have to wait for it.
+        if self.log_z.device.type != "cpu" or self.log_z.isneginf().any():
+            start = (scores.detach() + counts.log()).logsumexp((1, 2)).flip(0)
+            start = start - math.log(seen.numel() / items)
+            self.log_z.copy_(torch.where(self.log_z.isneginf(), start, self.log_z))
+        log_n = self.log_z.flip(0) + math.log(noise + EPS)
+        losses = nce_loss(scores - log_n[:, None, None], own, counts)
+        return losses.flip(0) + (seen.shape[1] - 1) * math.log1p(EPS / noise)
 
     @torch.no_grad()
     def remember(self, e: Tensor, index: Tensor, momentum: float) -> None:
@@ -136,7 +149,10 @@ class ContrastiveDistillation(Strategy):
         e = memory((student["pooled"], teacher["pooled"].detach()))
         others = memory.negatives(batch.targets, self.negatives, batch.generator)
         seen = torch.cat((batch.index[:, None], others), dim=1)
-        contrast = memory.contrast(e, seen, self.temperature).sum()
+        # Without a copy of the memory: `remember` writes to what a gradient is made of.
+        contrast = with_gradient_now(
+            lambda e: memory.contrast(e, seen, self.temperature).sum(), e
+        )
         memory.remember(e, batch.index, self.momentum)
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "contrast": self.crd_weight * contrast}

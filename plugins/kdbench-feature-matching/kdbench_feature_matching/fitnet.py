@@ -11,19 +11,19 @@ strides a larger convolution or transposes it; here the larger map is average-po
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
-from kdbench_feature_matching.geometry import alike
+from kdbench_feature_matching.geometry import alike, sum_of_squares
 from kdbench_feature_matching.matching import why_unlike
 from kdbench_feature_matching.regressor import Regressor
 
 
 def hint_loss(student: Tensor, teacher: Tensor, half_sum: bool = False) -> Tensor:
     """Mean (t - s)^2 of features of one shape, or equation 3, summed over the batch."""
-    squares = F.mse_loss(student, teacher.detach(), reduction="sum")
-    return squares / 2 if half_sum else squares / student.numel()
+    gap = student - teacher.detach()
+    squares = sum_of_squares(gap, tuple(range(gap.ndim))).sum()
+    return squares / 2 if half_sum else squares / gap.numel()
 
 
 @dataclass(frozen=True, kw_only=True)

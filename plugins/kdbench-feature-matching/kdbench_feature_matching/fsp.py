@@ -10,7 +10,6 @@ paper's flows run from the first to the last layer of a stage, the field's and o
 stage to stage (the field counts the stem as one).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,8 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Phase, Strategy, Tapped, at_least_float32, label_loss
-from kdbench_feature_matching.matching import stage_pairs, stage_shapes, why_no_maps
+from kdbench import (
+    KINDS,
+    Batch,
+    Outputs,
+    Phase,
+    Strategy,
+    Tapped,
+    at_least_float32,
+    label_loss,
+)
+from kdbench_feature_matching.matching import matched_stages, stage_shapes, why_no_maps
 
 
 def flow(earlier: Tensor, later: Tensor) -> Tensor:
@@ -30,14 +38,19 @@ def flow(earlier: Tensor, later: Tensor) -> Tensor:
     return earlier.flatten(2) @ later.flatten(2).mT / later[0, 0].numel()
 
 
-def flow_loss(stages: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def flow_of(model: Outputs, earlier: str, later: str) -> Tensor:
+    """`flow` between two taps of a model."""
+    return flow(model.features[earlier], model.features[later])
+
+
+def flow_loss(student: Outputs, teacher: Outputs) -> Tensor:
     """Mean square difference of the flows, summed over neighbouring stages: a scalar.
 
-    `stages` are (student, teacher) maps of equal channels. The teacher is a constant.
+    Matched stages are maps of equal channels.
     """
     losses = [
-        F.mse_loss(flow(s, next_s), flow(t.detach(), next_t.detach()))
-        for (s, t), (next_s, next_t) in pairwise(stages)
+        F.mse_loss(flow_of(student, s, next_s), teacher.once(flow_of, t, next_t))
+        for (s, t), (next_s, next_t) in pairwise(matched_stages(student, teacher))
     ]
     return torch.stack(losses).sum()
 
@@ -72,5 +85,5 @@ class SolutionFlow(Strategy):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         if batch.phase != "fsp":
             return {"ce": label_loss(batch.task, batch.student.logits, batch.targets)}
-        flows = flow_loss(stage_pairs(batch.student, batch.teacher))
+        flows = flow_loss(batch.student, batch.teacher)
         return {"flow": self.fsp_weight * flows}

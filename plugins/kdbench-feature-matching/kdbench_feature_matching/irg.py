@@ -22,9 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
-from kdbench_feature_matching.geometry import SHORTEST
-from kdbench_feature_matching.matching import match_stages, stage_pairs, why_no_stages
+from kdbench import (
+    KINDS,
+    Batch,
+    Outputs,
+    Strategy,
+    Tapped,
+    at_least_float32,
+    label_loss,
+)
+from kdbench_feature_matching.geometry import SHORTEST, as_rows, gram
+from kdbench_feature_matching.goals import Goal, stage_goals
+from kdbench_feature_matching.matching import match_stages, why_no_stages
 
 
 def over_largest(distance: Tensor) -> Tensor:
@@ -35,10 +44,10 @@ def over_largest(distance: Tensor) -> Tensor:
 
 def edges(layer: Tensor) -> Tensor:
     """(B, B) squared distances between the items of (B, ...) features, in [0, 1]."""
-    rows = at_least_float32(layer).flatten(1)
-    rows = rows - rows.mean(dim=0)  # distances stay, rounding is less
-    squares = rows.square().sum(dim=1)
-    distance = squares + squares[:, None] - 2 * rows @ rows.T
+    rows = as_rows(layer)
+    products = gram(rows - rows.mean(dim=0))  # distances stay, rounding is less
+    squares = products.diagonal()
+    distance = squares + squares[:, None] - 2 * products
     return over_largest(distance.clamp(min=0))
 
 
@@ -51,6 +60,11 @@ def changes(earlier: Tensor, later: Tensor) -> Tensor:
     width = min(a.shape[1], b.shape[1])
     a, b = F.adaptive_avg_pool1d(a, width), F.adaptive_avg_pool1d(b, width)
     return over_largest((a - b).square().sum(dim=1))
+
+
+def changes_of(teacher: Outputs, earlier: str, later: str) -> Tensor:
+    """`changes` between two taps of a teacher."""
+    return changes(teacher.features[earlier], teacher.features[later])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +100,12 @@ class InstanceRelationshipGraph(Strategy):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student, batch.teacher
-        stages = [(s, t.detach()) for s, t in stage_pairs(student, teacher)]
+        stages = stage_goals(batch)
         layers = [*(s for s, _ in stages), student.features["pooled"]][-3:]
-        wanted = edges(teacher.features["pooled"].detach())
+        wanted = Goal(teacher, "pooled").once(edges)
         edge = [F.mse_loss(edges(layer), wanted) for layer in layers]
         change = [
-            F.mse_loss(changes(s, next_s), changes(t, next_t))
+            F.mse_loss(changes(s, next_s), teacher.once(changes_of, t.tap, next_t.tap))
             for (s, t), (next_s, next_t) in pairwise(stages)
         ]
         z_s = at_least_float32(student.logits)

@@ -17,25 +17,58 @@ vectors (it has no bound), and those so close to 0 are never the nearest.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
-from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
-from kdbench_feature_matching.geometry import unit
-from kdbench_feature_matching.matching import stage_pairs, stage_shapes, why_no_maps
+from kdbench import (
+    KINDS,
+    Batch,
+    Outputs,
+    Strategy,
+    Tapped,
+    at_least_float32,
+    label_loss,
+)
+from kdbench_feature_matching.geometry import gram, product_like, unit
+from kdbench_feature_matching.matching import matched_stages, stage_shapes, why_no_maps
 
 CLOSEST = 1e-5
 
 
-def decomposed(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gram matrix of the smaller side of (B, C, H * W) and its spectrum.
+def smaller_side(x: Tensor) -> Tensor:
+    """(B, C, H * W), turned to (B, H * W, C) where there are more channels."""
+    return x if x.shape[1] <= x.shape[2] else x.mT
 
-    (B, n, n), constant eigenvalues (B, n) from the largest on, eigenvectors (B, n, n).
+
+def spectrum(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the Gram matrices of the rows of (B, n, m), as constants.
+
+    Eigenvalues (B, n) from the largest on, eigenvectors (B, n, n).
     """
-    gram = x @ x.mT if x.shape[1] <= x.shape[2] else x.mT @ x
-    values, vectors = torch.linalg.eigh(gram.detach())
-    return gram, values.flip(-1).clamp(min=0), vectors.flip(-1)
+    values, vectors = torch.linalg.eigh(gram(rows.detach()))
+    return values.flip(-1).clamp(min=0), vectors.flip(-1)
+
+
+class _GramTimes(Function):
+    """rows @ rows.mT @ vectors, (B, n, k) of (B, n, m) and constants (B, n, k)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, vectors: Tensor) -> Tensor:
+        weights = rows.mT @ vectors
+        ctx.save_for_backward(rows, vectors, weights)
+        return rows @ weights
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Both factors' parts of the gradient in one product."""
+        rows, vectors, weights = ctx.saved_tensors
+        (gradient,) = gradients
+        left = torch.cat((gradient, vectors), dim=2)
+        right = torch.cat((weights, rows.mT @ gradient), dim=2)
+        return product_like(rows, left, right), None
 
 
 def on_channels(x: Tensor, vectors: Tensor) -> Tensor:
@@ -45,7 +78,8 @@ def on_channels(x: Tensor, vectors: Tensor) -> Tensor:
 
 def nearest(x: Tensor, wanted: Tensor) -> Tensor:
     """Of (B, C, H * W) the singular vectors nearest to `wanted`, both (B, C, k)."""
-    gram, values, basis = decomposed(x)
+    rows = smaller_side(x)
+    values, basis = spectrum(rows)
     close = CLOSEST * values[:, :1, None]
     cosine = on_channels(x.detach(), basis[..., : wanted.shape[2] + 3]).mT @ wanted
     null = values[:, : cosine.shape[1], None] <= close
@@ -54,34 +88,51 @@ def nearest(x: Tensor, wanted: Tensor) -> Tensor:
     gaps = values.gather(1, best[:, 0])[:, None] - values[..., None]  # (B, n, k)
     gaps = gaps.masked_fill(gaps.abs() <= close, torch.inf)
     # How eigenvectors change, to first order: the value is 0, the gradient is not.
-    change = basis.mT @ (gram - gram.detach()) @ chosen
+    turned: Tensor = _GramTimes.apply(rows, chosen)  # type: ignore[no-untyped-call]
+    change = basis.mT @ (turned - turned.detach())
     sign = torch.where(cosine.gather(1, best) < 0, -1, 1)
     return on_channels(x, chosen + basis @ (change / gaps)) * sign
 
 
+def relation(vectors: Tensor, before: Tensor) -> Tensor:
+    """R (B, C, D, k) of the vectors (B, C, k) of a stage and (B, D, k) before it."""
+    return (-(vectors[:, :, None] - before[:, None]).square() / 8).exp()
+
+
+def principal(teacher: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The first singular vectors (B, C, k) of maps, and values (B, 1, k) as a unit."""
+    x = at_least_float32(teacher).flatten(2)
+    values, vectors = spectrum(smaller_side(x))
+    wanted = on_channels(x, vectors[..., :k])
+    wanted = wanted * torch.where(wanted.sum(dim=1, keepdim=True) < 0, -1, 1)
+    return wanted, unit(values[:, None, :k].sqrt(), dim=2)
+
+
+def teaching(
+    teacher: Outputs, taps: Sequence[str], k: int
+) -> tuple[tuple[tuple[Tensor, Tensor], ...], tuple[Tensor, ...]]:
+    """What each tap's singular vectors and values are, and R of consecutive ones."""
+    found = tuple(principal(teacher.features[tap], k) for tap in taps)
+    scaled = [wanted * scale for wanted, scale in found]
+    return found, tuple(relation(now, before) for before, now in pairwise(scaled))
+
+
 def singular_loss(
-    students: Sequence[Tensor], teachers: Sequence[Tensor], k: int
+    students: Sequence[Tensor], teacher: Outputs, taps: Sequence[str], k: int
 ) -> Tensor:
     """Squared difference of the relations of consecutive stages, summed: a scalar.
 
-    Maps are (B, C, H, W) with equal C at each place. Teachers are constants.
+    The student's maps are (B, C, H, W), with as many channels as the teacher's at
+    `taps`.
     """
-    sides = []
-    for student, teacher in zip(students, teachers, strict=True):
-        x = at_least_float32(teacher.detach()).flatten(2)
-        _, values, vectors = decomposed(x)
-        wanted = on_channels(x, vectors[..., :k])
-        wanted = wanted * torch.where(wanted.sum(dim=1, keepdim=True) < 0, -1, 1)
-        scale = unit(values[:, None, :k].sqrt(), dim=2)
-        own = nearest(at_least_float32(student).flatten(2), wanted)
-        sides.append((own * scale, wanted * scale))
-
-    def relation(vectors: Tensor, before: Tensor) -> Tensor:
-        return (-(vectors[:, :, None] - before[:, None]).square() / 8).exp()
-
+    found, relations = teacher.once(teaching, tuple(taps), k)
+    sides = [
+        nearest(at_least_float32(student).flatten(2), wanted) * scale
+        for student, (wanted, scale) in zip(students, found, strict=True)
+    ]
     terms = [
-        (relation(s, s_before) - relation(t, t_before)).square().sum() / len(s)
-        for (s_before, t_before), (s, t) in pairwise(sides)
+        (relation(now, before) - of_teacher).square().sum() / len(now)
+        for (before, now), of_teacher in zip(pairwise(sides), relations, strict=True)
     ]
     return torch.stack(terms).sum()
 
@@ -125,13 +176,12 @@ class SingularVectors(Strategy):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch.adapters, nn.ModuleList)  # noqa: S101 (see above)
-        students, teachers = zip(
-            *stage_pairs(batch.student, batch.teacher), strict=True
-        )
+        names = matched_stages(batch.student, batch.teacher)
         widened = [
-            widen(at_least_float32(s))
-            for widen, s in zip(batch.adapters, students, strict=True)
+            widen(at_least_float32(batch.student.features[s]))
+            for widen, (s, _) in zip(batch.adapters, names, strict=True)
         ]
-        singular = singular_loss(widened, teachers, self.k)
+        taps = [t for _, t in names]
+        singular = singular_loss(widened, batch.teacher, taps, self.k)
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "singular": self.kdsvd_weight * singular}

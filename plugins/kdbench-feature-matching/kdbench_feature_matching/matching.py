@@ -48,14 +48,19 @@ def stage_features(outputs: Outputs) -> dict[str, Tensor]:
     return {k: v for k, v in outputs.features.items() if k.startswith("stage")}
 
 
-def stage_pairs(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
-    """Matched (student, teacher) features of every student stage."""
+def matched_stages(student: Outputs, teacher: Outputs) -> list[tuple[str, str]]:
+    """The names of the matched features of every student stage."""
     of_student, of_teacher = stage_features(student), stage_features(teacher)
-    names = match_stages(
+    return match_stages(
         {name: feature.shape[1:] for name, feature in of_student.items()},
         {name: feature.shape[1:] for name, feature in of_teacher.items()},
     )
-    return [(of_student[s], of_teacher[t]) for s, t in names]
+
+
+def stage_pairs(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+    """Matched (student, teacher) features of every student stage."""
+    names = matched_stages(student, teacher)
+    return [(student.features[s], teacher.features[t]) for s, t in names]
 
 
 def stage_shapes(student: Tapped, teacher: Tapped) -> list[tuple[Shape, Shape]]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kdbench import KINDS, Batch, Strategy, at_least_float32, label_loss
-from kdbench_feature_matching.geometry import unit
+from kdbench_feature_matching.geometry import gram, unit
+from kdbench_feature_matching.goals import Goal, pooled_goal
 
 EPS = 1e-7
 """Added to both probabilities under the logarithm, as in the authors' code."""
@@ -20,19 +21,19 @@ EPS = 1e-7
 
 def neighbour_probabilities(vectors: Tensor) -> Tensor:
     """p(j | i) as (B, B) with rows that sum to 1, from (B, D) vectors."""
-    direction = unit(at_least_float32(vectors).flatten(1), dim=1)
+    cosine = gram(unit(at_least_float32(vectors).flatten(1), dim=1))
     # Rounding may take the cosine of opposite vectors below -1.
-    kernel = ((direction @ direction.T + 1) / 2).clamp(min=0)
+    kernel = ((cosine + 1) / 2).clamp(min=0)
     return kernel / kernel.sum(dim=1, keepdim=True)
 
 
-def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def probability_loss(student: Tensor, teacher: Goal) -> Tensor:
     """KL(teacher || student) over neighbours of (B, D) vectors, in nats / B^2 entries.
 
-    D may differ. The teacher is a constant.
+    D may differ.
     """
     p_student = neighbour_probabilities(student)
-    p_teacher = neighbour_probabilities(teacher.detach())
+    p_teacher = teacher.once(neighbour_probabilities)
     log_ratio = (p_teacher + EPS).log() - (p_student + EPS).log()
     return (p_teacher * log_ratio).mean()
 
@@ -51,7 +52,6 @@ class ProbabilisticTransfer(Strategy):
     pkt_weight: float = 30000.0  # >= 0, on the mean over B^2 entries; the field's
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
-        probability = probability_loss(*pooled)
+        probability = probability_loss(*pooled_goal(batch))
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "probability": self.pkt_weight * probability}

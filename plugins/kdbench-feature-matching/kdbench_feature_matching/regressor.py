@@ -21,4 +21,4 @@ class Regressor(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         projected: Tensor = self.project(feature.to(self.project.weight.dtype))
         self.norm.train(self.training and projected.numel() > projected.shape[1])
-        return F.relu(self.norm(projected))
+        return F.relu_(self.norm(projected))

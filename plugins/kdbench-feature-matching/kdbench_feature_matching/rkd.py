@@ -15,19 +15,17 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, at_least_float32, label_loss
-from kdbench_feature_matching.geometry import angles, differences, distances
+from kdbench import KINDS, Batch, Strategy, label_loss
+from kdbench_feature_matching.geometry import relations
+from kdbench_feature_matching.goals import Goal, pooled_goal
 
 
-def relation_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance loss and angle loss of two (B, D) vectors: two scalars.
-
-    D may differ. The teacher is a constant.
-    """
-    of_student = differences(at_least_float32(student).flatten(1))
-    of_teacher = differences(at_least_float32(teacher.detach()).flatten(1))
-    distance = F.smooth_l1_loss(distances(of_student), distances(of_teacher))
-    return distance, F.smooth_l1_loss(angles(of_student), angles(of_teacher))
+def relation_losses(student: Tensor, teacher: Goal) -> tuple[Tensor, Tensor]:
+    """Distance loss and angle loss of two (B, D) vectors: two scalars; D may differ."""
+    distances, angles = relations(student)
+    wanted_distances, wanted_angles = teacher.once(relations)
+    distance = F.smooth_l1_loss(distances, wanted_distances)
+    return distance, F.smooth_l1_loss(angles, wanted_angles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +43,7 @@ class RelationalKD(Strategy):
     angle_weight: float = 50.0  # >= 0; paper, classification
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        distance, angle = relation_losses(
-            batch.student.features["pooled"], batch.teacher.features["pooled"]
-        )
+        distance, angle = relation_losses(*pooled_goal(batch))
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
         return {
             "ce": self.ce_weight * ce,

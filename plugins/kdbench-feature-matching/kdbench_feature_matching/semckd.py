@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench import Batch, Strategy, Tapped, at_least_float32, label_loss, soft_kl
-from kdbench_feature_matching.geometry import shrink, unit
+from kdbench_feature_matching.geometry import as_rows, gram, shrink, unit
+from kdbench_feature_matching.goals import Goal
 from kdbench_feature_matching.maps import Norm, as_map
 from kdbench_feature_matching.matching import Shape, stage_features
 
@@ -54,18 +55,22 @@ def projection(student: Shape, teacher: Shape) -> nn.Sequential:
     )
 
 
+def similarities(stage: Tensor) -> Tensor:
+    """A (B, B) of a stage (B, ...)."""
+    return gram(as_rows(stage))
+
+
 def embedded(stages: Sequence[Tensor], mlps: nn.ModuleList, items: int) -> Tensor:
-    """Unit vectors (B, S, items / 4) of S stages."""
+    """Unit vectors (B, S, items / 4) of the similarities (B, B) of S stages."""
     vectors = []
     for stage, mlp in zip(stages, mlps, strict=True):
-        rows = stage.flatten(1)
-        similarities = F.pad(rows @ rows.T, (0, items - len(rows)))
-        vectors.append(unit(mlp(similarities), dim=1))
+        padded = F.pad(stage, (0, items - len(stage)))
+        vectors.append(unit(mlp(padded), dim=1))
     return torch.stack(vectors, dim=1)
 
 
 class Calibration(nn.Module):
-    """S stages of the student and T of the teacher -> the weighted error: a scalar."""
+    """S stages of the student, T of the teacher and those' A -> the weighted error."""
 
     def __init__(
         self, student: Collection[Shape], teacher: Collection[Shape], items: int
@@ -78,9 +83,15 @@ class Calibration(nn.Module):
             nn.ModuleList(projection(s, t) for t in teacher) for s in student
         )
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        queries = embedded(student, self.queries, self.items)
-        keys = embedded(teacher, self.keys, self.items)
+    def forward(
+        self,
+        student: Sequence[Tensor],
+        teacher: Sequence[Tensor],
+        similar: Sequence[Tensor],
+    ) -> Tensor:
+        alike = [similarities(stage) for stage in student]
+        queries = embedded(alike, self.queries, self.items)
+        keys = embedded(similar, self.keys, self.items)
         attention = F.softmax(queries @ keys.transpose(1, 2), dim=2)  # (B, S, T)
         errors = []
         for own, projections in zip(student, self.projections, strict=True):
@@ -134,7 +145,8 @@ class SemanticCalibration(Strategy):
         ]
         ce = label_loss(batch.task, student.logits, batch.targets)
         kd = soft_kl(student.logits, teacher.logits, self.temperature)
-        sem = batch.adapters(sides[0], [f.detach() for f in sides[1]])
+        similar = [Goal(teacher, t).once(similarities) for t in stage_features(teacher)]
+        sem = batch.adapters(sides[0], [f.detach() for f in sides[1]], similar)
         return {
             "ce": self.ce_weight * ce,
             "kd": self.kd_weight * kd,

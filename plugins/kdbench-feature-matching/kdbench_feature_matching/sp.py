@@ -12,23 +12,23 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench import KINDS, Batch, Strategy, Tapped, at_least_float32, label_loss
-from kdbench_feature_matching.geometry import unit
+from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
+from kdbench_feature_matching.geometry import as_rows, gram, unit
+from kdbench_feature_matching.goals import Goal
 from kdbench_feature_matching.matching import stage_features
 
 
 def similarity(feature: Tensor) -> Tensor:
     """(B, B) similarities of the items of a (B, ...) feature; rows of unit length."""
-    rows = at_least_float32(feature).flatten(1)
-    return unit(rows @ rows.T, dim=1)
+    return unit(gram(as_rows(feature)), dim=1)
 
 
-def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def similarity_loss(student: Tensor, teacher: Goal) -> Tensor:
     """Squared Frobenius distance of the two similarities / B^2: a scalar.
 
-    Features are (B, ...); their other axes may differ. The teacher is a constant.
+    Features are (B, ...); their other axes may differ.
     """
-    return F.mse_loss(similarity(student), similarity(teacher.detach()))
+    return F.mse_loss(similarity(student), teacher.once(similarity))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class SimilarityPreserving(Strategy):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         *_, student = stage_features(batch.student).values()
-        *_, teacher = stage_features(batch.teacher).values()
+        *_, teacher = stage_features(batch.teacher)
         ce = label_loss(batch.task, batch.student.logits, batch.targets)
-        gap = similarity_loss(student, teacher)
+        gap = similarity_loss(student, Goal(batch.teacher, teacher))
         return {"ce": self.ce_weight * ce, "similarity": self.sp_weight * gap}

@@ -26,7 +26,7 @@ class Guess(nn.Module):
             return nn.Conv2d(inputs, outputs, kernel_size=1, bias=False)
 
         own, wide = student[0], teacher[0]
-        layers = layer(own, wide), nn.ReLU(), layer(wide, wide), nn.ReLU()
+        layers = layer(own, wide), nn.ReLU(True), layer(wide, wide), nn.ReLU(True)
         self.mean = nn.Sequential(*layers, layer(wide, wide))
         start = variance - EPS + math.log(-math.expm1(EPS - variance))
         self.spread = nn.Parameter(torch.full((wide,), start))

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from kdbench import KINDS, Batch, Strategy, Tapped, label_loss
+from kdbench_feature_matching.geometry import sum_of_squares
 from kdbench_feature_matching.matching import why_no_like_stages
 from kdbench_feature_matching.variational import EPS, Guesses
 
 
 def surprise(teacher: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """Mean -log q of (B, C, ...) features with (C,) variances, in nats per element."""
-    variance = variance.reshape(-1, *[1] * (mean.ndim - 2))
-    error = (mean - teacher.detach()).square()
+    gap = mean - teacher.detach()
+    others = tuple(k for k in range(gap.ndim) if k != 1)
+    error = sum_of_squares(gap, others).flatten() * (len(variance) / gap.numel())
     return 0.5 * (error / variance + variance.log()).mean()
 
 

@@ -4,6 +4,7 @@ import kdbench_feature_matching.at as module
 import pytest
 import torch
 from kdbench_feature_matching.at import AttentionTransfer, attention_loss
+from kdbench_feature_matching.goals import Goal
 from torch import nn
 
 from kdbench import Tapped, UserError
@@ -39,7 +40,7 @@ def reference(student, teacher, power):
 def compare(given, assert_same, loss, items=3, power=2.0):
     teacher = given.normal(items, 5, 3, 2).detach()
     assert_same(
-        lambda s: loss(s, teacher.to(s.dtype), power),
+        lambda s: loss(s, Goal.of(teacher.to(s.dtype)), power),
         lambda s: reference(s, teacher, power),
         given.normal(items, 4, 3, 2),
     )
@@ -52,18 +53,19 @@ def test_matches_the_definition(given, assert_same, items, power):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "power"),
     [
-        ("mean(dim=1, keepdim=True)", "amax(dim=1, keepdim=True)"),
-        ("unit(x.flatten(1), dim=1)", "x.flatten(1)"),
-        (".abs().pow(power)", ".abs()"),
-        ("unit(x.flatten(1), dim=1)", "unit(x.flatten(1), dim=0)"),
+        ("wide.abs().pow(power).sum", "wide.abs().pow(power).amax", 3),
+        ("unit(shrink(summed / wide.shape[1], size).flatten(1), dim=1)", "summed", 2),
+        (".abs().pow(power)", ".abs()", 3),
+        ("flatten(1), dim=1", "flatten(1), dim=0", 2),
+        ("sum_of_squares(wide, dim=1)", "wide.sum(dim=1, keepdim=True)", 2),
     ],
 )
-def test_mistakes_are_noticed(given, assert_same, old, new):
+def test_mistakes_are_noticed(given, assert_same, old, new, power):
     wrong = mutated(module, old, new)
     with pytest.raises(AssertionError):
-        compare(given, assert_same, wrong.attention_loss)
+        compare(given, assert_same, wrong.attention_loss, power=power)
 
 
 def test_a_large_map_is_pooled_to_the_smaller(given):
@@ -71,16 +73,17 @@ def test_a_large_map_is_pooled_to_the_smaller(given):
     attention = large.square().mean(1)
     pooled = attention.unfold(1, 2, 2).unfold(2, 2, 2).mean(dim=(3, 4))
     # Channel mean of squares of this one-channel map is `pooled` itself.
-    expected = attention_loss(small, pooled.sqrt()[:, None], 2)
-    torch.testing.assert_close(attention_loss(small, large, 2), expected)
-    torch.testing.assert_close(attention_loss(large, small, 2), expected)
+    expected = attention_loss(small, Goal.of(pooled.sqrt()[:, None]), 2)
+    torch.testing.assert_close(attention_loss(small, Goal.of(large), 2), expected)
+    torch.testing.assert_close(attention_loss(large, Goal.of(small), 2), expected)
 
 
 def test_silent_maps_and_extreme_values_stay_finite(given):
     for student in (torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 1e4)):
         student.requires_grad_()
         for power in (1, 2):
-            value = attention_loss(student, given.normal(2, 3, 4, 4).float(), power)
+            teacher = Goal.of(given.normal(2, 3, 4, 4).float())
+            value = attention_loss(student, teacher, power)
             (gradient,) = torch.autograd.grad(value, student)
             assert torch.isfinite(value)
             assert torch.isfinite(gradient).all()
@@ -99,7 +102,7 @@ def test_trains_the_student_only(given, assert_trains, items, dtype):
 def test_stages_add_up_with_the_weight(given):
     batch = given.batch(student_shapes=STAGES, teacher_shapes=WIDER)
     by_stage = [
-        attention_loss(batch.student.features[k], batch.teacher.features[k], 2)
+        attention_loss(batch.student.features[k], Goal(batch.teacher, k), 2)
         for k in STAGES
     ]
     terms = AttentionTransfer(ce_weight=0.5).loss(batch)
@@ -111,9 +114,9 @@ def test_stages_add_up_with_the_weight(given):
 def test_longer_teachers_match_by_size(given):
     teacher = {"stage1": (2, 4, 4), "stage2": (2, 4, 4), "stage3": (2, 2, 2)}
     batch = given.batch(student_shapes=STAGES, teacher_shapes=teacher)
-    s, t = batch.student.features, batch.teacher.features
-    expected = attention_loss(s["stage1"], t["stage2"], 2)
-    expected = expected + attention_loss(s["stage2"], t["stage3"], 2)
+    s, t = batch.student.features, batch.teacher
+    expected = attention_loss(s["stage1"], Goal(t, "stage2"), 2)
+    expected = expected + attention_loss(s["stage2"], Goal(t, "stage3"), 2)
     value = AttentionTransfer(at_weight=1).loss(batch)["attention"]
     torch.testing.assert_close(value, expected)
 

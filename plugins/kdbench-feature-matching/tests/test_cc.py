@@ -6,6 +6,7 @@ import kdbench_feature_matching.cc as module
 import pytest
 import torch
 from kdbench_feature_matching.cc import CorrelationCongruence, congruence_loss, kernel
+from kdbench_feature_matching.goals import Goal
 from torch import nn
 
 from kdbench import UserError
@@ -39,7 +40,7 @@ def reference(student, teacher, gamma, order):
 def compare(given, assert_same, loss, items=4, gamma=0.4, order=2):
     teacher = given.normal(items, 6).detach()
     assert_same(
-        lambda s: 100 * loss(s, teacher.to(s.dtype), gamma, order),
+        lambda s: 100 * loss(s, Goal.of(teacher.to(s.dtype)), gamma, order),
         lambda s: 100 * reference(s, teacher, gamma, order),
         given.normal(items, 4),
     )
@@ -78,7 +79,8 @@ def test_silent_single_and_extreme_items_stay_finite(given):
     student[1] = 0
     for items in (1, 4):
         rows = student[:items].clone().requires_grad_()
-        value = congruence_loss(rows, given.normal(items, 5).float(), 0.4, 2)
+        teacher = Goal.of(given.normal(items, 5).float())
+        value = congruence_loss(rows, teacher, 0.4, 2)
         (gradient,) = torch.autograd.grad(value, rows)
         assert torch.isfinite(value)
         assert torch.isfinite(gradient).all()
@@ -93,7 +95,7 @@ def test_trains_the_student_only(given, assert_trains, dtype):
 
 def test_weights_scale_their_own_term(given):
     batch = given.batch(student_shapes=STUDENT, teacher_shapes=TEACHER)
-    pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
+    pooled = batch.student.features["pooled"], Goal(batch.teacher, "pooled")
     terms = CorrelationCongruence(ce_weight=2).loss(batch)
     expected = 100 * congruence_loss(*pooled, 0.4, 2)
     torch.testing.assert_close(terms["congruence"], expected)

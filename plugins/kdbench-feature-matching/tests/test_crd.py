@@ -92,12 +92,13 @@ def test_matches_the_definition(given, assert_same, items, z, temperature, times
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("self.past.flip(0)", "self.past.clone()"),
-        ("(log_p - log_sum).gather", "log_p.gather"),
-        ("-torch.ones_like(log_p", "torch.zeros_like(log_p"),
+        ("e.flip(0) / temperature", "e / temperature"),
+        ("- positive)", "+ positive)"),
+        ("math.log(noise + EPS)", "math.log(2 * noise + EPS)"),
         ("math.log(seen.numel() / items)", "math.log(seen.numel() * items)"),
-        ("e / temperature @", "e @"),
-        (".sum(dim=1, keepdim=True)", ".mean(dim=1, keepdim=True)"),
+        ("e.flip(0) / temperature", "e.flip(0)"),
+        ("above.sum(dim=2", "above.mean(dim=2"),
+        ("positive = log_ratio.gather", "positive = -log_ratio.gather"),
     ],
 )
 @pytest.mark.parametrize("times", [1, 3])

@@ -120,7 +120,7 @@ def test_loss_by_hand_from_the_adapters_weights(given, shapes):
     ("old", "new"),
     [
         ("self.hint_weight * hint", "hint"),
-        ("squares / student.numel()", "squares / len(student)"),
+        ("squares / gap.numel()", "squares / len(gap)"),
     ],
 )
 def test_mistakes_are_noticed(given, old, new):
@@ -128,9 +128,9 @@ def test_mistakes_are_noticed(given, old, new):
         compare_by_hand(given, mutated(module, old, new), (2, 4, 4), (3, 2, 2))
 
 
-@pytest.mark.parametrize("wrong", ["self.norm(projected)", "F.relu(projected)"])
+@pytest.mark.parametrize("wrong", ["self.norm(projected)", "F.relu_(projected)"])
 def test_a_wrong_regressor_is_noticed(given, wrong):
-    layers = mutated(network, "F.relu(self.norm(projected))", wrong)
+    layers = mutated(network, "F.relu_(self.norm(projected))", wrong)
     with pytest.raises(AssertionError):
         compare_by_hand(given, module, (2, 4, 4), (3, 2, 2), layers)
 

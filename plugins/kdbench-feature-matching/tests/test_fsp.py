@@ -8,7 +8,7 @@ from kdbench_feature_matching import fsp
 from kdbench_feature_matching.fsp import SolutionFlow
 from torch import nn
 
-from kdbench import Phase, Tapped
+from kdbench import Outputs, Phase, Tapped
 from kdbench.testing import mutated
 
 SHAPES = [(2, 4, 4), (3, 2, 2), (4, 2, 2)]
@@ -16,6 +16,10 @@ SHAPES = [(2, 4, 4), (3, 2, 2), (4, 2, 2)]
 
 def named(*shapes):
     return {f"stage{k + 1}": shape for k, shape in enumerate(shapes)}
+
+
+def answer(maps, dtype=None):
+    return Outputs(maps[0], named(*(x.to(dtype or x.dtype) for x in maps)))
 
 
 def reference(students, teachers):
@@ -51,8 +55,7 @@ def compare(given, assert_same):
         students = [given.normal(items, *shape) for shape in SHAPES]
 
         def fast(*maps):
-            wanted = (t.to(maps[0].dtype) for t in teachers)
-            return module.flow_loss(list(zip(maps, wanted, strict=True)))
+            return module.flow_loss(answer(maps), answer(teachers, maps[0].dtype))
 
         assert_same(fast, lambda *maps: reference(maps, teachers), *students)
 
@@ -69,7 +72,7 @@ def test_matches_the_definition(compare, items):
     [
         ("adaptive_max_pool2d", "adaptive_avg_pool2d"),
         (" / later[0, 0].numel()", ""),
-        ("flow(s, next_s)", "flow(next_s, s).mT"),
+        ("flow_of(student, s, next_s)", "flow_of(student, s, next_s).square()"),
         ("torch.stack(losses).sum()", "torch.stack(losses).mean()"),
     ],
 )
@@ -87,9 +90,9 @@ def test_first_the_flow_then_the_labels(given, assert_trains, dtype):
     assert_trains(SolutionFlow(), first, learns=maps)
     assert logits.grad is None
     (name, value), *rest = SolutionFlow(fsp_weight=2).loss(first).items()
-    pairs = [(batch.student.features[k], batch.teacher.features[k]) for k in shapes]
     assert (name, rest) == ("flow", [])
-    torch.testing.assert_close(value, 2 * fsp.flow_loss(pairs))
+    expected = fsp.flow_loss(batch.student, batch.teacher)
+    torch.testing.assert_close(value, 2 * expected)
     given.students = [logits]
     assert_trains(SolutionFlow(), batch)
     terms = SolutionFlow().loss(batch)
@@ -99,7 +102,7 @@ def test_first_the_flow_then_the_labels(given, assert_trains, dtype):
 
 def test_extreme_features_stay_finite(given):
     maps = [given.normal(2, *shape, scale=1e3).float() for shape in SHAPES]
-    value = fsp.flow_loss([(x, -x) for x in maps])
+    value = fsp.flow_loss(answer(maps), answer([-x.detach() for x in maps]))
     gradients = torch.autograd.grad(value, [x for x in maps if x.requires_grad])
     assert all(torch.isfinite(x).all() for x in (value, *gradients))
 

@@ -1,7 +1,15 @@
 """Unit vectors and map sizes: safe at zero, nothing resized without need."""
 
+import pytest
 import torch
-from kdbench_feature_matching.geometry import alike, shrink, unit
+from kdbench_feature_matching.geometry import (
+    alike,
+    as_rows,
+    gram,
+    shrink,
+    sum_of_squares,
+    unit,
+)
 
 
 def test_unit_vectors(given):
@@ -15,6 +23,30 @@ def test_zero_vectors_stay_zero_with_zero_gradient():
     (gradient,) = torch.autograd.grad(unit(x, dim=1)[0].sum(), x)
     assert unit(x, dim=1).tolist()[0] == [0, 0]
     assert gradient.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_gradients_are_those_of_the_definition(given, dim):
+    x = given.normal(3, 4, 2)
+    assert torch.autograd.gradcheck(lambda x: unit(x, dim), (x,))
+    assert torch.autograd.gradcheck(lambda x: sum_of_squares(x, dim), (x,))
+    assert torch.autograd.gradcheck(gram, (x,))
+
+
+def test_sums_and_products_by_hand(given):
+    x = given.normal(3, 4, 2)
+    by_hand = (x**2).sum(2).sum(0)[None, :, None]
+    torch.testing.assert_close(sum_of_squares(x, (0, 2)), by_hand)
+    torch.testing.assert_close(gram(x), torch.einsum("bnd,bmd->bnm", x, x))
+
+
+def test_rows_are_views_in_any_memory_format(given):
+    maps = given.normal(4, 3, 2, 2).detach()
+    nearby = maps.contiguous(memory_format=torch.channels_last)
+    for x in (maps, nearby):
+        assert as_rows(x).data_ptr() == x.data_ptr()
+        torch.testing.assert_close(gram(as_rows(x)), gram(maps.flatten(1)))
+    assert as_rows(maps[:, 0, 0].bfloat16()).dtype == torch.float32
 
 
 def test_shrink_pools_to_the_smaller_of_each_axis(given):

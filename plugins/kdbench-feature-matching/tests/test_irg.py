@@ -119,12 +119,13 @@ def test_matches_the_definition_at_any_scale(compare, scale):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("- 2 * rows", "+ 2 * rows"),
+        ("- 2 * products", "+ 2 * products"),
         ("return over_largest(distance.clamp(min=0))", "return distance.clamp(min=0)"),
         ("squares[:, None] -", "squares -"),
         ("[-3:]", "[-1:]"),
         ("(a - b).square()", "(a + b).square()"),
-        ("changes(s, next_s), changes(t, next_t)", "changes(s, s), changes(t, next_t)"),
+        ("changes(s, next_s)", "changes(s, s)"),
+        ("changes_of, t.tap, next_t.tap", "changes_of, t.tap, t.tap"),
         ("self.vertex_weight * vertex", "-self.vertex_weight * vertex"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from kdbench_feature_matching.kdsvd import SingularVectors, singular_loss
 from torch import nn
 
-from kdbench import Tapped, UserError
+from kdbench import Outputs, Tapped, UserError
 from kdbench.testing import mutated
 
 STUDENT = {"stage1": (3, 4, 4), "stage2": (6, 2, 2), "stage3": (4, 2, 2)}
@@ -18,6 +18,12 @@ SHAPES = ((2, 3, 4, 4), (2, 6, 2, 2), (2, 4, 3, 1))
 
 def tapped(name, shapes):
     return Tapped(name, {**shapes, "logits": (5,)}, nn.Identity())
+
+
+def answer(maps):
+    """A teacher's answer, and the taps that have these maps."""
+    named = {f"stage{k}": x.detach() for k, x in enumerate(maps)}
+    return Outputs(named["stage0"], named), list(named)
 
 
 def reference(students, teachers, k):
@@ -60,7 +66,7 @@ def compare(given, assert_same, loss, k=1, items=2):
     teachers = [given.normal(*shape).detach() + 1 for shape in shapes]
     students = [t + given.normal(*t.shape).detach() / 2 for t in teachers]
     assert_same(
-        lambda *s: loss(s, [t.to(s[0].dtype) for t in teachers], k),
+        lambda *s: loss(s, *answer(t.to(s[0].dtype) for t in teachers), k),
         lambda *s: reference(s, teachers, k),
         *students,
     )
@@ -80,9 +86,11 @@ def test_matches_the_definition(given, assert_same, items, k):
         ("@ (change / gaps)) * sign", "@ (change / gaps))"),
         ("square() / 8", "square() / 2"),
         ("chosen + basis @", "chosen - basis @"),
-        ("pairwise(sides)", "pairwise(sides + sides[:1])"),
-        ("own * scale, wanted * scale", "own, wanted"),
-        (".square().sum() / len(s)", ".square().sum()"),
+        ("relation(now, before) for", "relation(now, -before) for"),
+        ("relation(now, before) - of_teacher", "relation(now, before) + of_teacher"),
+        ("wanted) * scale", "wanted)"),
+        ("[wanted * scale for", "[wanted for"),
+        (".square().sum() / len(now)", ".square().sum()"),
     ],
 )
 def test_mistakes_are_noticed(given, assert_same, old, new):
@@ -101,7 +109,7 @@ def flat(value=1.0):
 def test_coinciding_singular_values_stay_finite(given, value):
     students = [flat(value), flat(value)]
     teachers = [given.normal(2, 4, 2, 2).float() for _ in students]
-    loss = singular_loss(students, teachers, 1)
+    loss = singular_loss(students, *answer(teachers), 1)
     gradients = torch.autograd.grad(loss, students)
     assert torch.isfinite(loss)
     assert all(torch.isfinite(g).all() for g in gradients)
@@ -109,7 +117,7 @@ def test_coinciding_singular_values_stay_finite(given, value):
 
 def test_the_same_maps_cost_nothing_whatever_their_sign(given):
     maps = [given.normal(2, 4, 3, 3), given.normal(2, 5, 2, 2)]
-    value = singular_loss([-3 * x for x in maps], maps, 2)
+    value = singular_loss([-3 * x for x in maps], *answer(maps), 2)
     assert value.item() == pytest.approx(0, abs=1e-12)
 
 
@@ -133,14 +141,14 @@ def test_trains_student_and_widening(given, assert_trains, items, dtype, teacher
 
 def test_loss_by_hand_from_the_adapters_weights(given):
     batch = prepared(given)
-    s, t = batch.student.features, batch.teacher.features
+    s = batch.student.features
     widened = [
         torch.einsum("oc,bchw->bohw", fit.weight[:, :, 0, 0], s[k])
         if k != "stage2"
         else s[k]
         for k, fit in zip(STUDENT, batch.adapters, strict=True)
     ]
-    expected = singular_loss(widened, [t[k] for k in TEACHER], 1)
+    expected = singular_loss(widened, batch.teacher, list(TEACHER), 1)
     terms = SingularVectors(ce_weight=0.5).loss(batch)
     torch.testing.assert_close(terms["singular"], expected)
     ce = nn.CrossEntropyLoss()(batch.student.logits, batch.targets)

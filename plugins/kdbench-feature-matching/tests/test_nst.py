@@ -3,6 +3,7 @@
 import kdbench_feature_matching.nst as module
 import pytest
 import torch
+from kdbench_feature_matching.goals import Goal
 from kdbench_feature_matching.nst import NeuronSelectivity, selectivity_loss
 from torch import nn
 
@@ -34,7 +35,7 @@ def reference(student, teacher):
 def compare(given, assert_same, loss, items=2, channels=(4, 5), side=3):
     teacher = given.normal(items, channels[1], side, 2).detach()
     assert_same(
-        lambda s: loss(s, teacher.to(s.dtype)),
+        lambda s: loss(s, Goal.of(teacher.to(s.dtype))),
         lambda s: reference(s, teacher),
         given.normal(items, channels[0], side, 2),
     )
@@ -51,11 +52,13 @@ def test_matches_the_definition(given, assert_same, items, channels, side):
 @pytest.mark.parametrize(
     ("old", "new", "channels"),
     [
-        ("- t.mT @ t", "+ t.mT @ t", (8, 9)),
-        ("s.mT @ s / own", "s.mT @ s / others", (8, 9)),
-        ("- 2 * kernel(s, t)", "- kernel(s, t)", (2, 3)),
-        (".square().mean()", ".mean()", (2, 3)),
-        ("flatten(2), dim=2", "flatten(2), dim=1", (2, 3)),
+        ("- teacher.once(positions", "+ teacher.once(positions", (8, 9)),
+        (".mT) / maps.shape[1]", ".mT)", (8, 9)),
+        ("- 2 * crossed", "- crossed", (2, 3)),
+        ("per_length.mT).square().mean()", "per_length.mT).mean()", (2, 3)),
+        ("gram(x).square().mean()", "gram(x).mean()", (2, 3)),
+        ("per_length * per_length.mT", "per_length", (2, 3)),
+        ("t @ s.mT * per_length.mT", "t @ s.mT", (2, 3)),
     ],
 )
 def test_mistakes_are_noticed(given, assert_same, old, new, channels):
@@ -67,22 +70,22 @@ def test_mistakes_are_noticed(given, assert_same, old, new, channels):
 def test_equal_selectivity_costs_nothing_whatever_the_scale_and_order(given):
     maps = given.normal(2, 6, 4, 4)
     other = 3 * maps[:, torch.randperm(6, generator=given.generator)]
-    assert selectivity_loss(maps, other).item() == pytest.approx(0, abs=1e-12)
-    assert selectivity_loss(maps, given.normal(2, 4, 4, 4)) > 0
+    assert selectivity_loss(maps, Goal.of(other)).item() == pytest.approx(0, abs=1e-12)
+    assert selectivity_loss(maps, Goal.of(given.normal(2, 4, 4, 4))) > 0
 
 
 def test_a_large_map_is_pooled_to_the_smaller(given):
     small, large = given.normal(2, 3, 2, 2), given.normal(2, 4, 4, 4)
     pooled = large.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5))
-    expected = selectivity_loss(small, pooled)
-    torch.testing.assert_close(selectivity_loss(small, large), expected)
-    torch.testing.assert_close(selectivity_loss(large, small), expected)
+    expected = selectivity_loss(small, Goal.of(pooled))
+    torch.testing.assert_close(selectivity_loss(small, Goal.of(large)), expected)
+    torch.testing.assert_close(selectivity_loss(large, Goal.of(small)), expected)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e4])
 def test_silent_maps_and_extreme_values_stay_finite(given, value):
     student = torch.full((2, 3, 4, 4), value, requires_grad=True)
-    loss = selectivity_loss(student, given.normal(2, 3, 4, 4).float())
+    loss = selectivity_loss(student, Goal.of(given.normal(2, 3, 4, 4).float()))
     (gradient,) = torch.autograd.grad(loss, student)
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()
@@ -100,9 +103,9 @@ def test_trains_the_student_only(given, assert_trains, items, dtype):
 
 def test_stages_add_up_with_the_weight(given):
     batch = given.batch(student_shapes=STUDENT, teacher_shapes=TEACHER)
-    s, t = batch.student.features, batch.teacher.features
+    s, t = batch.student.features, batch.teacher
     terms = NeuronSelectivity(ce_weight=0.5).loss(batch)
-    expected = 50 * sum(selectivity_loss(s[k], t[k]) for k in STUDENT)
+    expected = 50 * sum(selectivity_loss(s[k], Goal(t, k)) for k in STUDENT)
     torch.testing.assert_close(terms["selectivity"], expected)
     ce = nn.CrossEntropyLoss()(batch.student.logits, batch.targets)
     torch.testing.assert_close(terms["ce"], 0.5 * ce)

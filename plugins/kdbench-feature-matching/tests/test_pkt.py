@@ -3,6 +3,7 @@
 import kdbench_feature_matching.pkt as module
 import pytest
 import torch
+from kdbench_feature_matching.goals import Goal
 from kdbench_feature_matching.pkt import (
     ProbabilisticTransfer,
     neighbour_probabilities,
@@ -39,7 +40,7 @@ def reference(student, teacher):
 def compare(given, assert_same, loss, items=4):
     teacher = given.normal(items, 6).detach()
     assert_same(
-        lambda s: 100 * loss(s, teacher.to(s.dtype)),
+        lambda s: 100 * loss(s, Goal.of(teacher.to(s.dtype))),
         lambda s: 100 * reference(s, teacher),
         given.normal(items, 4),
     )
@@ -69,8 +70,9 @@ def test_mistakes_are_noticed(given, assert_same, old, new):
 def test_is_a_divergence(given):
     """Zero for equal neighbourhoods and positive otherwise: the sign is right."""
     vectors = given.normal(5, 6)
-    assert probability_loss(3 * vectors, vectors).item() == pytest.approx(0, abs=1e-12)
-    assert probability_loss(given.normal(5, 6), vectors) > 0
+    goal = Goal.of(vectors)
+    assert probability_loss(3 * vectors, goal).item() == pytest.approx(0, abs=1e-12)
+    assert probability_loss(given.normal(5, 6), goal) > 0
 
 
 def test_rows_are_distributions(given):
@@ -83,7 +85,7 @@ def test_silent_opposite_and_extreme_items_stay_finite(given):
     student[1] = 0
     student[2] = -student[3]
     student.requires_grad_()
-    value = probability_loss(student, given.normal(5, 4).float())
+    value = probability_loss(student, Goal.of(given.normal(5, 4).float()))
     (gradient,) = torch.autograd.grad(value, student)
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
@@ -92,7 +94,7 @@ def test_silent_opposite_and_extreme_items_stay_finite(given):
 
 def test_a_batch_of_one_has_no_neighbours(given):
     student = given.normal(1, 4)
-    value = probability_loss(student, given.normal(1, 6))
+    value = probability_loss(student, Goal.of(given.normal(1, 6)))
     (gradient,) = torch.autograd.grad(value, student)
     assert value == 0
     assert gradient.abs().max() < 1e-12
@@ -106,7 +108,7 @@ def test_trains_the_student_only(given, assert_trains, dtype):
 
 def test_weights_scale_their_own_term(given):
     batch = given.batch(student_shapes=STUDENT, teacher_shapes=TEACHER)
-    pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
+    pooled = batch.student.features["pooled"], Goal(batch.teacher, "pooled")
     terms = ProbabilisticTransfer(ce_weight=2).loss(batch)
     expected = 30000 * probability_loss(*pooled)
     torch.testing.assert_close(terms["probability"], expected)

@@ -4,6 +4,7 @@ import kdbench_feature_matching.geometry as geometry
 import kdbench_feature_matching.rkd as module
 import pytest
 import torch
+from kdbench_feature_matching.goals import Goal
 from kdbench_feature_matching.rkd import RelationalKD, relation_losses
 from torch import nn
 
@@ -52,7 +53,7 @@ def compare(given, assert_same, losses, items=5, scale=1.0):
     teacher = given.normal(items, 4).detach()
 
     def fast(student):
-        distance, angle = losses(student, teacher.to(student.dtype))
+        distance, angle = losses(student, Goal.of(teacher.to(student.dtype)))
         return 25 * distance + 50 * angle
 
     def slow(student):
@@ -74,7 +75,7 @@ def test_matches_the_definition(given, assert_same, items, scale):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("distances(of_teacher))", "-distances(of_teacher))"),
+        ("(distances, wanted_distances)", "(distances, -wanted_distances)"),
         ("return distance, F.smooth_l1_loss", "return distance, F.mse_loss"),
     ],
 )
@@ -88,14 +89,14 @@ def test_mistakes_are_noticed(given, assert_same, old, new):
     ("old", "new"),
     [
         ("distance / torch.where", "distance * torch.where"),
-        ("distance.sum() / pairs", "distance.mean()"),
+        ("distance.sum() / apart.sum().clamp(min=1)", "distance.mean()"),
+        ("vectors[:, None]", "vectors[:, None] * 2"),
         ("unit(difference, dim=2)", "unit(difference, dim=1)"),
     ],
 )
 def test_wrong_relations_are_noticed(given, assert_same, monkeypatch, old, new):
     wrong = mutated(geometry, old, new)
-    monkeypatch.setattr(module, "distances", wrong.distances)
-    monkeypatch.setattr(module, "angles", wrong.angles)
+    monkeypatch.setattr(module, "relations", wrong.relations)
     with pytest.raises(AssertionError):
         compare(given, assert_same, relation_losses)
 
@@ -103,7 +104,7 @@ def test_wrong_relations_are_noticed(given, assert_same, monkeypatch, old, new):
 @pytest.mark.parametrize("items", [1, 2, 4])
 def test_coinciding_items_stay_finite(given, items):
     student = torch.ones(items, 3, requires_grad=True)
-    teacher = given.normal(items, 4).float()
+    teacher = Goal.of(given.normal(items, 4).float())
     losses = relation_losses(student, teacher)
     (gradient,) = torch.autograd.grad(sum(losses), student)
     assert all(torch.isfinite(x) for x in losses)
@@ -115,7 +116,7 @@ def test_one_coinciding_pair_leaves_the_rest_learning(given):
     student = given.normal(4, 3).detach().float()
     student[1] = student[0]
     student.requires_grad_()
-    losses = relation_losses(student, given.normal(4, 5).float())
+    losses = relation_losses(student, Goal.of(given.normal(4, 5).float()))
     (gradient,) = torch.autograd.grad(sum(losses), student)
     assert 0 < gradient.abs().max() < 10
 
@@ -136,7 +137,7 @@ def test_a_batch_of_one_has_no_relations(given):
 
 def test_weights_scale_their_own_term(given):
     batch = given.batch(student_shapes=STUDENT, teacher_shapes=TEACHER)
-    pooled = batch.student.features["pooled"], batch.teacher.features["pooled"]
+    pooled = batch.student.features["pooled"], Goal(batch.teacher, "pooled")
     distance, angle = relation_losses(*pooled)
     terms = RelationalKD(ce_weight=2).loss(batch)
     torch.testing.assert_close(terms["distance"], 25 * distance)
