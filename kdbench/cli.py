@@ -1,7 +1,8 @@
 """The command line. Nothing heavy is imported before a command runs.
 
 Exit codes: 0 all asked-for runs finished, 1 some failed (the report is written all the
-same), 2 bad input (nothing started), 130 interrupted (the same command resumes).
+same), 2 bad input (nothing started), 75 stopped at the time limit and 130 interrupted
+(the same command resumes).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -121,6 +123,15 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes for tiny models.")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of each process that trains, instead of 1 for tiny models "
+            "and all cores for others. With 1, --workers run at a time. It changes "
+            "the last bits, so keep to one number.",
+        ),
+    ] = None,
     executor: Annotated[str, typer.Option(help="Where the groups run.")] = "local",
     checkpoint_every: Annotated[
         float, typer.Option(min=0, help="Seconds between checkpoints.")
@@ -129,13 +140,28 @@ def run(
         bool,
         typer.Option("--retrain-teachers", help="Train teachers and students anew."),
     ] = False,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Stop training after 90 (s), 9m or 1h30m, and report what is done "
+            "(exit code 75); the same command resumes.",
+        ),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time went.")
+    ] = False,
     debug: DEBUG = False,  # noqa: ARG001 - main() looks at it
 ) -> None:
     """Train, measure and report a suite; run again to resume what was interrupted."""
+    began = monotonic()
+    from kdbench.stopping import Stopping, seconds_of
+
+    limit_s = None if time_limit is None else seconds_of(time_limit)
+    _check_folder(data_dir, download)
     from kdbench.plugins import Host
     from kdbench.session import Options, Session
 
-    _check_folder(data_dir, download)
     host = Host(files=plugin or [])
     chosen = choose_suite(host, suite, strategy, pair, dataset, seeds, epochs)
     options = Options(
@@ -147,8 +173,11 @@ def run(
         executor=executor,
         checkpoint_every_s=checkpoint_every,
         retrain_teachers=retrain_teachers,
+        threads=threads,
+        profile=profile,
     )
-    raise SystemExit(Session(host, chosen, options).run())
+    stopping = Stopping(limit_s, since=began)
+    raise SystemExit(Session(host, chosen, options, stopping).run())
 
 
 def _check_folder(data_dir: Path | None, download: bool) -> None:

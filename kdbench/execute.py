@@ -7,29 +7,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from kdbench.api import Dataset, Executor, Finished, Model, UserError, hookimpl
+from kdbench.claims import claimed, put_off
 from kdbench.config import Suite, only_systems
 from kdbench.data.checks import loaded
 from kdbench.engine import Stopped
 from kdbench.engine.feed import Feed
 from kdbench.engine.phases import Schedule
 from kdbench.engine.teacher import weights_hash
-from kdbench.job import SPEED_SAMPLE, Emit, Job, perform, strategy_of, weights_path
+from kdbench.job import Emit, Job
 from kdbench.measure import measure_all
 from kdbench.measure.size import macs, parameters, serialised
+from kdbench.memory import available, fitting
+from kdbench.perform import SPEED_SAMPLE, perform
 from kdbench.plan import Group, Plan
 from kdbench.plugins import Host
 from kdbench.provenance import environment, now
+from kdbench.recording import strategy_of, weights_path
 from kdbench.records import Recipe, Record, Run, SpeedRecord, digest
 from kdbench.store import write_record
 
@@ -126,12 +128,15 @@ def make_jobs(
     data_dir: Path | None,
     device: str,
     checkpoint_every_s: float,
+    threads: int | None = None,
 ) -> list[Job]:
     """One job for each open group: those that others need first, then the longest.
 
-    `items` are the training items of each dataset.
+    `items` are the training items of each dataset, `threads` those of each process
+    instead of the rule's.
     """
     open_ids = {group.id for group in plan.todo}
+    room = available(device)
     jobs: list[tuple[bool, float, Job]] = []
     for group in plan.todo:
         dataset = host.dataset(group.runs[0].dataset)
@@ -155,14 +160,20 @@ def make_jobs(
             folder=folder,
             data_dir=data_dir,
             device=device,
-            threads=1 if tiny else os.cpu_count() or 1,
+            threads=threads or (1 if tiny else os.cpu_count() or 1),
             plugin_files=host.files,
             checkpoint_every_s=checkpoint_every_s,
             work=work / len(group.runs) / _passes_of(group, host),
             early=early,
             needs=frozenset(run.id for run in group.teachers) & open_ids,
         )
-        jobs += [(bool(group.teachers), -work, part) for part in _parts(job)]
+        at_once = os.cpu_count() or 1 if job.threads == 1 else 1
+        parts = [
+            dataclasses.replace(part, group=fits)
+            for part in _parts(job)
+            for fits in fitting(part.group, host, room, device, at_once)
+        ]
+        jobs += [(bool(group.teachers), -work, part) for part in parts]
     return [job for *_, job in sorted(jobs, key=lambda row: row[:2])]
 
 
@@ -229,11 +240,17 @@ def _weights_intact(folder: Path, record: Record, host: Host) -> bool:
 
 
 def measure_speed(
-    plan: Plan, host: Host, folder: Path, device: str, known: Sequence[SpeedRecord]
+    plan: Plan,
+    host: Host,
+    folder: Path,
+    device: str,
+    known: Sequence[SpeedRecord],
+    stop: Callable[[], bool],
 ) -> list[str]:
     """Time every model of the plan that has not been timed on this machine yet.
 
-    Returns what could not be measured, and why.
+    Returns what could not be measured, and why. Raises Stopped between two models when
+    `stop()` turns true.
     """
     models = {
         (run.dataset, name)
@@ -251,8 +268,12 @@ def measure_speed(
             here = environment(device, threads)
             if (dataset_name, name, here) in done:
                 continue
+            if stop():
+                raise Stopped
             torch.set_num_threads(threads)
             values = _speed(spec, dataset, host, device)
+        except Stopped:
+            raise
         except Exception as error:  # noqa: BLE001 - a model that cannot be timed
             problems.append(f"speed of {name}: {type(error).__name__}: {error}")
             continue
@@ -329,22 +350,20 @@ def here(
 ) -> None:
     """Run the jobs in this process, in order (which puts teachers first).
 
-    The first Ctrl-C checkpoints and stops, a second one stops at once.
+    Raises Stopped, with everything checkpointed, when `stop()` turns true.
     """
-    asked: list[int] = []
+    held: set[str] = set()
 
-    def ask(number: int, _frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
+    def tell(event: tuple[Any, ...]) -> None:
+        if event[0] == "held":
+            held.add(event[1].id)
+        emit(event)
 
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, ask) if main else None
-    try:
-        for job in jobs:
-            perform(job, host, emit, lambda: bool(asked) or stop())
-    except Stopped:
-        raise KeyboardInterrupt from None
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
+    for job in jobs:
+        if stop():
+            raise Stopped
+        if put_off(job, held, tell):
+            continue
+        with claimed(job, tell) as mine:
+            if mine:
+                perform(mine, host, tell, stop)

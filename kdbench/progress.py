@@ -91,6 +91,8 @@ class Progress:
             self._epoch(*rest)
         elif kind == "record":
             self._record(rest[0])
+        elif kind == "elsewhere":
+            self._done_elsewhere(rest[0])
         elif kind == "note":
             self.note(rest[0])
 
@@ -131,6 +133,15 @@ class Progress:
                 highlight=False,
                 markup=False,
             )
+
+    def _done_elsewhere(self, record: Record) -> None:
+        """Another process trained it: done, and no measure of how fast this one is."""
+        run = record.run
+        self._first[run.id] = self._at[run.id] = run.recipe.epochs
+        value = record.measures.get(record.headline.name)
+        if record.status == "finished" and value is not None and not run.is_teacher:
+            self._headlines[run.dataset] = record.headline
+            self._seen[_cell(run)][run.seed] = value
 
     def _line(self, group: str, epoch: int) -> str:
         gone = clock(monotonic() - self._started)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic
-from types import FrameType
+from time import monotonic, sleep
 from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+import typer
 
 from kdbench.api import UserError
+from kdbench.atomic import Unwritable
+from kdbench.claims import digests, is_free, locked, one_at_a_time, put_off_part
 from kdbench.config import Suite
+from kdbench.engine import Stopped
+from kdbench.engine.faults import DeviceLost
 from kdbench.execute import (
     LEFT_OUT,
     check_data,
@@ -24,18 +26,25 @@ from kdbench.execute import (
     measure_speed,
     usable,
 )
-from kdbench.job import make_record
+from kdbench.job import Job
 from kdbench.plan import Plan, make_plan, results_folder
 from kdbench.plugins import Host
+from kdbench.profiling import Profile
 from kdbench.progress import Progress
 from kdbench.provenance import environment
+from kdbench.recording import make_record
 from kdbench.records import Record, Run
 from kdbench.report import write
 from kdbench.report.terminal import print_tables, wide_console
-from kdbench.store import Results, load, write_record
+from kdbench.stopping import Stopping
+from kdbench.store import Results, load, runs_in, write_record
 from kdbench.teachers.store import Shared
 
+BROKEN = 1
+TIME_UP = 75
 INTERRUPTED = 130
+RESUMES = "the same command resumes"
+POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +59,21 @@ class Options:
     executor: str
     checkpoint_every_s: float
     retrain_teachers: bool = False
+    threads: int | None = None
+    """Of each process that trains; None is the rule by the models' size."""
+    profile: bool = False
 
 
 class Session:
     """Checks everything, then runs what is open, then reports."""
 
-    def __init__(self, host: Host, suite: Suite, options: Options):
+    def __init__(
+        self,
+        host: Host,
+        suite: Suite,
+        options: Options,
+        stopping: Stopping | None = None,
+    ):
         self.host = host
         self.options = options
         self.suite = suite
@@ -63,35 +81,48 @@ class Session:
         self.console = wide_console()
         self.device = "cpu"
         self.failed: list[Record] = []
+        self.stopping = stopping or Stopping()
+        self._settled: set[str] = set()
+        self._held: dict[str, Set[str]] = {}
+        self._waited = False
+        self.late = False
+        self._timed = True
+        self.profile = Profile()
         self.shared = Shared(
             host, self.folder, options.data_dir, options.retrain_teachers
         )
 
     def run(self) -> int:
-        """Train what is open, then report; the exit code.
+        """Train what is open, beside others on the folder, then report; the exit code.
 
         Raises UserError before anything was started or written.
         """
         started = monotonic()
         try:
-            with _terminable():
+            with self.stopping:
                 plan = self.train()
                 return self._finish(plan, monotonic() - started)
         except KeyboardInterrupt:
-            self.console.print(
+            self._say(
                 "interrupted: everything finished so far is kept, and the rest is "
-                "checkpointed; the same command resumes",
-                highlight=False,
+                f"checkpointed; {RESUMES}"
             )
             return INTERRUPTED
+        except (DeviceLost, Unwritable) as error:
+            typer.echo(f"error: {error}", err=True)
+            return BROKEN
 
     def train(self) -> Plan:
-        """Run what is open to its records. Raises KeyboardInterrupt when stopped."""
+        """Run what is open to its records, or until the time is up.
+
+        Raises KeyboardInterrupt when a user stops it.
+        """
         options = self.options
         start = self.host.get("executors", options.executor).thing.start
         self.device = find_device(options.device)
         for kind in ("measures", "renderers"):  # every run needs them all
             self.host.all(kind)
+        earlier = digests(self.folder)  # first: what is written later is another's
         finished = usable(self.folder, known_records(self.folder), self.host)
         if options.retrain_teachers:  # their students learn from them anew
             finished = {}
@@ -102,37 +133,73 @@ class Session:
         plan = make_plan(suite, self.host, finished)
         plan = replace(plan, notes=(*plan.notes, *notes))
         _make_writable(self.folder)
-        with _only_one(self.folder):
-            plan, adopted = self._adopt(plan)
-            finished |= adopted
-            self._announce(plan)
-            for run in plan.done:
-                self._reword(finished[run.id], run)
-                self._give(finished[run.id], self._say)
-            for run, reason in plan.skipped:
-                self._skip(run, reason)
-            jobs = make_jobs(
-                plan,
-                self.host,
-                items,
-                self.folder,
-                options.data_dir,
-                self.device,
-                options.checkpoint_every_s,
-            )
-            with Progress(self.console, jobs) as progress:
-
-                def emit(event: tuple[Any, ...]) -> None:
-                    progress.see(event)
-                    self._see(event, progress)
-
-                start(jobs, options.workers, self.host, emit, lambda: False)
+        plan, adopted = self._adopt(plan)
+        finished |= adopted
+        self._announce(plan)
+        for run in plan.done:
+            self._reword(finished[run.id], run)
+            self._give(finished[run.id], self._say)
+        for run, reason in plan.skipped:
+            self._skip(run, reason)
+        jobs = make_jobs(
+            plan,
+            self.host,
+            items,
+            self.folder,
+            options.data_dir,
+            self.device,
+            options.checkpoint_every_s,
+            options.threads,
+        )
+        anew, profile = options.retrain_teachers, options.profile
+        jobs = [
+            replace(job, anew=anew, profile=profile, earlier=earlier) for job in jobs
+        ]
+        try:
+            self._run(jobs, start)
+        except Stopped:
+            if self.stopping.interrupted or not self.stopping.at_limit():
+                raise KeyboardInterrupt from None
+            self.late = True
         return plan
+
+    def _run(self, jobs: list[Job], start: Callable[..., None]) -> None:
+        """Run the jobs, and those once more that other processes had and left."""
+        with Progress(self.console, jobs) as progress:
+
+            def emit(event: tuple[Any, ...]) -> None:
+                progress.see(event)
+                self._see(event, progress)
+
+            while jobs:
+                self._held.clear()
+                with self.stopping.gently():
+                    start(jobs, self.options.workers, self.host, emit, self.stopping)
+                jobs = put_off_part(jobs, self._held.keys())
+                if jobs:
+                    self._wait(progress)
+
+    def _wait(self, progress: Progress) -> None:
+        """Until another process leaves a run that is waited for, done or not.
+
+        Raises Stopped when the time is up.
+        """
+        if not self._waited:
+            progress.note(
+                f"waiting for another kdbench on {self.folder}: {len(self._held)} runs"
+            )
+        self._waited = True
+        awaited = set().union(*self._held.values())
+        while not any(is_free(self.folder, run_id) for run_id in awaited):
+            if self.stopping():
+                raise Stopped
+            sleep(POLL_S)
 
     def _adopt(self, plan: Plan) -> tuple[Plan, dict[str, Record]]:
         """The plan with the teachers done that the cache has, and their records."""
         teachers = [r for group in plan.todo for r in group.runs if r.is_teacher]
-        found, notes = self.shared.take(teachers)
+        with locked(self.folder, [run.id for run in teachers]) as ours:
+            found, notes = self.shared.take([r for r in teachers if r.id in ours])
         taken = tuple(run for run in teachers if run.id in found)
         todo = tuple(group for group in plan.todo if group.id not in found)
         notes = [*plan.notes, *notes]
@@ -167,7 +234,7 @@ class Session:
         self.host.emit("kdbench_run_finished", record=record)
 
     def _see(self, event: tuple[Any, ...], progress: Progress) -> None:
-        """Tell the plugins, and keep what failed."""
+        """Tell the plugins, and keep what failed and what other processes have."""
         kind, *rest = event
         problems: list[str] = []
         if kind == "started":
@@ -181,7 +248,15 @@ class Session:
                     epoch=epoch,
                     values={headline.name: value},
                 )
+        elif kind == "profile":
+            self.profile.add(*rest)
+        elif kind == "held":
+            run, awaited = rest
+            self._held[run.id] = awaited
+        elif kind == "elsewhere":
+            self._settled.add(rest[0].id)
         elif kind == "record":
+            self._settled.add(rest[0].id)
             problems = self.host.emit("kdbench_run_finished", record=rest[0])
             if rest[0].status == "failed":
                 self.failed.append(rest[0])
@@ -191,13 +266,54 @@ class Session:
 
     def _finish(self, plan: Plan, seconds: float) -> int:
         """Speed, tables and report; the exit code."""
-        known = load([self.folder]).speed
-        problems = measure_speed(plan, self.host, self.folder, self.device, known)
-        results = load([self.folder])
-        asked = only(results, plan.ids)
-        print_tables(asked, self.console)
+        todo = {run.id for group in plan.todo for run in group.runs}
+        if self.late and not known_records(self.folder):
+            self._say(_late_words(len(todo), timed=False))
+            return TIME_UP
+        with one_at_a_time(self.folder):
+            problems = self._measure_speed(plan)
+            results = load([self.folder], plan.ids)
+            asked = only(results, plan.ids)
+            print_tables(asked, self.console)
+            page = self._report(results, problems)
+        for table in self.profile.tables():
+            self.console.print(table)
+        if self.options.profile:
+            where = self.folder / "profile"
+            self._say(f"traces of some steps, for ui.perfetto.dev: {where}")
         status = Counter(record.status for record in asked.records)
         lost = plan.ids - {record.id for record in asked.records}
+        for problem in problems:
+            self._say(f"note: {problem}")
+        for note in plan.notes:
+            if note.startswith(LEFT_OUT):  # again: the tables have pushed it away
+                self._say(note)
+        if self.late:
+            self._say(_late_words(len(todo - self._settled), timed=self._timed))
+        elif lost:
+            self._say(f"{len(lost)} runs left no record: run the same command again")
+        self._say(
+            f"{status['finished']} runs finished, {status['failed']} failed, "
+            f"{status['skipped']} skipped; trained in {seconds:.0f} s"
+        )
+        self.console.print(f"report: {page}", highlight=False, soft_wrap=True)
+        if self.late:
+            return TIME_UP
+        return 1 if status["failed"] or lost or problems else 0
+
+    def _measure_speed(self, plan: Plan) -> list[str]:
+        """Time the models that have no speed yet; what could not be timed, and why."""
+        known = load([self.folder]).speed
+        try:
+            return measure_speed(
+                plan, self.host, self.folder, self.device, known, self.stopping
+            )
+        except Stopped:
+            self.late, self._timed = True, False
+            return []
+
+    def _report(self, results: Results, problems: list[str]) -> Path:
+        """Write the report; its page, or its folder. Problems are added to."""
         target = self.folder / "report"
         files: list[Path] = []
         try:
@@ -205,20 +321,7 @@ class Session:
             files = write(results, target, renderers)
         except UserError as error:
             problems.append(str(error))
-        for problem in problems:
-            self._say(f"note: {problem}")
-        for note in plan.notes:
-            if note.startswith(LEFT_OUT):  # again: the tables have pushed it away
-                self._say(note)
-        if lost:
-            self._say(f"{len(lost)} runs left no record: run the same command again")
-        self._say(
-            f"{status['finished']} runs finished, {status['failed']} failed, "
-            f"{status['skipped']} skipped; trained in {seconds:.0f} s"
-        )
-        page = next((f for f in files if f.suffix == ".html"), target)
-        self.console.print(f"report: {page}", highlight=False, soft_wrap=True)
-        return 1 if status["failed"] or lost or problems else 0
+        return next((f for f in files if f.suffix == ".html"), target)
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False)
@@ -226,12 +329,7 @@ class Session:
 
 def known_records(folder: Path) -> list[Record]:
     """The records that lie there already; none where there is nothing."""
-    if not folder.is_dir() or not any(folder.glob("*.json")):
-        return []
-    try:
-        return load([folder]).records
-    except UserError:  # only damaged files: their runs are made again
-        return []
+    return runs_in(folder) if folder.is_dir() else []
 
 
 def only(results: Results, ids: set[str]) -> Results:
@@ -242,7 +340,7 @@ def only(results: Results, ids: set[str]) -> Results:
 def _make_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder), locked(folder, ["probe"]):
             pass
     except OSError as error:
         raise UserError(
@@ -251,26 +349,7 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
-def _only_one(folder: Path) -> AcquireReturnProxy[FileLock]:
-    """One process at a time works on a folder; the lock dies with its process."""
-    try:
-        return FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"another kdbench is working on {folder}; wait for it, or choose another "
-            "folder with --out DIR"
-        ) from None
-
-
-class _terminable:  # noqa: N801 - used like a function
-    """SIGTERM (a batch system's polite end) is treated as Ctrl-C."""
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGTERM, _interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _late_words(left: int, *, timed: bool) -> str:
+    what = f"{left} runs are open" if left else "every run has ended"
+    more = "" if timed else ", and models are to be timed"
+    return f"stopped at the time limit: {what}{more}; {RESUMES}"

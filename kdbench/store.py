@@ -7,10 +7,9 @@ A folder of results is flat: `<run-id>.json` for each run and
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 
 from kdbench.api import UserError
+from kdbench.atomic import write_whole
 from kdbench.records import Record, SpeedRecord, digest
 
 if TYPE_CHECKING:
@@ -58,20 +58,14 @@ def file_name(record: Record | SpeedRecord) -> str:
 
 
 def write_record(folder: Path, record: Record | SpeedRecord) -> Path:
-    """Write the record into `folder`, whole or not at all, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the record into `folder`, whole or not at all, and return its path.
+
+    Raises Unwritable.
+    """
     path = folder / file_name(record)
     data = record.model_dump(mode="json")
     text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    temporary = folder / f".{path.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text.encode())
     return path
 
 
@@ -83,11 +77,23 @@ def read_record(path: Path) -> Record | SpeedRecord:
         raise UserError(f"{path}: {_reason(error)}") from None
 
 
-def load(folders: Sequence[Path]) -> Results:
+def runs_in(folder: Path) -> list[Record]:
+    """Every record of a run in a folder that can be read, of any age."""
+    found = []
+    for path in _files(folder):
+        with suppress(ValueError, OSError, RecursionError):  # damaged: it is run again
+            record = _parse(path)
+            if isinstance(record, Record):
+                found.append(record)
+    return found
+
+
+def load(folders: Sequence[Path], wanted: Set[str] = frozenset()) -> Results:
     """Read every record in `folders` (not in folders below them).
 
-    Of several records of one cell (setting, label and seed) the newest is kept, and
-    every teacher that a kept record refers to. Raises UserError for a folder that is
+    Of several records of one cell (setting, label and seed) one whose id is `wanted` is
+    kept, else the newest (clocks may jump, ids do not), and every teacher that a kept
+    record refers to. Raises UserError for a folder that is
     missing or holds no record, and where no folder holds a run.
     """
     records: list[Record] = []
@@ -112,7 +118,7 @@ def load(folders: Sequence[Path]) -> Results:
     if not records:
         where = ", ".join(str(folder) for folder in folders) or "no folder given"
         raise UserError(f"no run in {where}; do 'kdbench run --out DIR' first")
-    kept = _newest_runs(records)
+    kept = _newest_runs(records, wanted)
     newest_speed = _newest(
         speed, lambda s: (s.model, s.dataset, machine(s.environment))
     )
@@ -228,14 +234,17 @@ def _cell(record: Record) -> Hashable:
     return (run.setting, run.label, run.seed, run.is_teacher, models)
 
 
-def _newest_runs(records: Sequence[Record]) -> list[Record]:
-    """The newest record of each cell, and the teachers that these refer to."""
-    kept = {record.id: record for record in _newest(records, _cell)}
+def _newest_runs(records: Sequence[Record], wanted: Set[str]) -> list[Record]:
+    """The wanted or newest record of each cell, and teachers that these refer to."""
+    asked = [record for record in records if record.id in wanted]
+    cells = {_cell(record): record for record in _newest(records, _cell)}
+    cells |= {_cell(record): record for record in _newest(asked, _cell)}
+    kept = {record.id: record for record in cells.values()}
     by_id = {record.id: record for record in _newest(records, lambda r: r.id)}
-    wanted = list(kept)
-    while wanted:
-        for teacher in by_id[wanted.pop()].run.teacher_runs:
+    due = list(kept)
+    while due:
+        for teacher in by_id[due.pop()].run.teacher_runs:
             if teacher in by_id and teacher not in kept:
                 kept[teacher] = by_id[teacher]
-                wanted.append(teacher)
+                due.append(teacher)
     return sorted(kept.values(), key=lambda r: (r.run.setting, r.run.label, r.run.seed))

@@ -22,11 +22,18 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from kdbench.atomic import Unwritable
+from kdbench.claims import claimed, put_off, recorded_since
 from kdbench.engine import Stopped
+from kdbench.engine.faults import DeviceLost
 from kdbench.execute import split
-from kdbench.job import Emit, Job, make_record, perform
+from kdbench.job import Emit, Job
+from kdbench.perform import perform
 from kdbench.plugins import Host
 from kdbench.provenance import environment
+from kdbench.recording import make_record
+from kdbench.records import Run
+from kdbench.stopping import SIGNALS
 from kdbench.store import write_record
 
 _SPAWN = multiprocessing.get_context("spawn")  # safe beside torch's threads, and CUDA
@@ -42,23 +49,21 @@ def in_workers(
 ) -> None:
     """Run the jobs in worker processes, each after those it needs.
 
-    Jobs of one thread run `workers` at a time, the others one at a time.
+    Jobs of one thread run `workers` at a time, the others one at a time. Raises
+    Stopped, with everything checkpointed, when `stop()` turns true, and DeviceLost or
+    Unwritable where a worker meets them.
     """
-    small = [job for job in jobs if job.threads == 1]
-    large = [job for job in jobs if job.threads != 1]
+    small = [job for job in jobs if _is_small(job)]
+    large = [job for job in jobs if not _is_small(job)]
+    held: set[str] = set()
     for part, count in ((small, workers), (large, 1)):
         if part:
-            _Pool(part, min(count, len(part)), host, emit, stop).run()
+            _Pool(part, min(count, len(part)), host, emit, stop, held).run()
 
 
-def _finished(job: Job) -> set[str]:
-    """The job's runs that have a finished record on disk."""
-    found = set()
-    for run in job.group.runs:
-        path = job.folder / f"{run.id}.json"
-        if path.is_file() and '"status": "finished"' in path.read_text("utf-8"):
-            found.add(run.id)
-    return found
+def _is_small(job: Job) -> bool:
+    """Whether others may run beside it; a device other than the CPU is for one."""
+    return job.threads == 1 and job.device == "cpu"
 
 
 @dataclass
@@ -66,6 +71,8 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     job: Job | None = None
+    trains: bool = False
+    """Whether it has begun with its job: until then a kill loses nothing."""
 
 
 class _Pool:
@@ -76,7 +83,9 @@ class _Pool:
         host: Host,
         emit: Emit,
         stop: Callable[[], bool],
+        held: set[str],
     ):
+        """`held` are the ids of runs that other kdbench processes train."""
         self._waiting = deque(jobs)
         self._unfinished = {job.id for job in jobs}
         self._size = size
@@ -86,20 +95,21 @@ class _Pool:
         self._stopping = _SPAWN.Event()
         self._workers: list[_Worker] = []
         self._recorded: set[str] = set()
+        self._held = held
 
     def run(self) -> None:
         try:
             while self._unfinished:
-                self._hand_out()
-                self._listen()
                 if self._stop():
                     raise Stopped
-        except (KeyboardInterrupt, Stopped):
+                self._hand_out()
+                self._listen()
+        except (KeyboardInterrupt, Stopped, DeviceLost, Unwritable):
             self._wind_down()
             raise
         finally:
             for worker in self._workers:
-                worker.process.terminate()
+                worker.process.kill()
                 worker.process.join()
 
     def _hand_out(self) -> None:
@@ -108,9 +118,7 @@ class _Pool:
             self._workers.append(_start(self._host.files, self._stopping))
         for worker in self._workers:
             if worker.job is None:
-                job = next(
-                    (j for j in self._waiting if not j.needs & self._unfinished), None
-                )
+                job = self._next()
                 if job is None:
                     return
                 try:
@@ -122,6 +130,22 @@ class _Pool:
                 self._waiting.remove(job)
                 worker.job = job
 
+    def _next(self) -> Job | None:
+        """The first job whose needs are met, once those to put off are away."""
+        for job in [j for j in self._waiting if not j.needs & self._unfinished]:
+            if not put_off(job, self._held, self._tell):
+                return job
+            self._waiting.remove(job)
+            self._unfinished.discard(job.id)
+        return None
+
+    def _tell(self, event: tuple[Any, ...]) -> None:
+        if event[0] in ("record", "elsewhere"):
+            self._recorded.add(event[1].id)
+        elif event[0] == "held":
+            self._held.add(event[1].id)
+        self._emit(event)
+
     def _listen(self) -> None:
         """Pass on what the workers say."""
         pipes = [worker.pipe for worker in self._workers if worker.job]
@@ -132,58 +156,86 @@ class _Pool:
             except (EOFError, OSError):
                 self._died(worker)
                 continue
-            if event[0] == "idle":
-                assert worker.job is not None  # noqa: S101 - it was given one
-                self._unfinished.discard(worker.job.id)
-                worker.job = None
-            else:
-                if event[0] == "record":
-                    self._recorded.add(event[1].id)
-                self._emit(event)
+            self._hear(worker, event)
+
+    def _hear(self, worker: _Worker, event: tuple[Any, ...]) -> None:
+        """Take in what a worker says. Raises what keeps it from going on at all."""
+        if event[0] == "broken":
+            raise event[1]
+        if event[0] == "idle":
+            assert worker.job is not None  # noqa: S101 - it was given one
+            self._unfinished.discard(worker.job.id)
+            worker.job = None
+            worker.trains = False
+            return
+        worker.trains |= event[0] == "started"
+        self._tell(event)
 
     def _died(self, worker: _Worker) -> None:
         worker.process.join()
         self._workers.remove(worker)
         job = worker.job
         assert job is not None  # noqa: S101 - only busy workers are listened to
-        known = self._recorded | _finished(job)  # it may have died after writing
-        left = [run for run in job.group.runs if run.id not in known]
+        left = [run for run in job.group.runs if not self._is_settled(job, run)]
         code = worker.process.exitcode
         what = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         if len(job.group.runs) > 1:
-            self._emit(
+            self._tell(
                 ("note", f"a worker process died ({what}); trying its runs one by one")
             )
             singles = [j for j in split(job) if j.group.runs[0] in left]
             self._waiting.extendleft(reversed(singles))
             self._unfinished |= {j.id for j in singles}
-        else:
-            for run in left:
+        elif left:
+            self._fail(job, f"its process died ({what})")
+        self._unfinished.discard(job.id)
+
+    def _is_settled(self, job: Job, run: Run) -> bool:
+        """Whether it is nothing to try again; its process may have died after it."""
+        told = run.id in self._recorded | self._held
+        return told or recorded_since(job, run) is not None
+
+    def _fail(self, job: Job, reason: str) -> None:
+        """Record that these runs failed, unless another process has them by now."""
+        with claimed(job, self._tell) as mine:
+            for run in mine.group.runs if mine else ():
                 record = make_record(
                     run,
                     self._host,
                     environment(job.device, job.threads),
                     status="failed",
-                    reason=f"its process died ({what})",
+                    reason=reason,
                 )
                 write_record(job.folder, record)
-                self._emit(("record", record))
-        self._unfinished.discard(job.id)
+                self._tell(("record", record))
 
     def _wind_down(self) -> None:
-        """Let every worker checkpoint what it does, and leave; hear them out."""
+        """Let every worker that trains checkpoint and leave; hear them out."""
         self._stopping.set()
         end = monotonic() + PATIENCE_S
         while monotonic() < end and self._workers:
             for worker in list(self._workers):
-                try:
-                    while worker.pipe.poll(0.05):
-                        event = worker.pipe.recv()
-                        if event[0] != "idle":
-                            self._emit(event)
-                except (EOFError, OSError):
+                if not self._hear_out(worker):
+                    worker.process.kill()
                     worker.process.join()
                     self._workers.remove(worker)
+        if self._workers:
+            self._tell(
+                (
+                    "note",
+                    f"{len(self._workers)} worker processes did not stop within "
+                    f"{PATIENCE_S:.0f} s and are ended: their last checkpoints serve",
+                )
+            )
+
+    def _hear_out(self, worker: _Worker) -> bool:
+        """Take in what it still says, and tell whether to wait for more."""
+        try:
+            while worker.pipe.poll(0.05):
+                self._hear(worker, worker.pipe.recv())
+        except (EOFError, OSError, DeviceLost):  # it has left, or does so now
+            return False
+        return worker.trains
 
 
 def _start(files: Sequence[Path], stopping: Event) -> _Worker:
@@ -212,7 +264,10 @@ def _sigint_held_back() -> Iterator[None]:
 
 def _work(pipe: Connection, files: Sequence[Path], stopping: Event) -> None:
     """A worker's life: jobs in, events out, until told to stop or left alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for (
+        number
+    ) in SIGNALS:  # a whole group of processes gets them: the parent sees to it
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -226,8 +281,13 @@ def _work(pipe: Connection, files: Sequence[Path], stopping: Event) -> None:
             continue
         job: Job = pipe.recv()
         try:
-            perform(job, host, emit, stopping.is_set)
+            with claimed(job, emit) as mine:
+                if mine:
+                    perform(mine, host, emit, stopping.is_set)
         except Stopped:
+            return
+        except (DeviceLost, Unwritable) as error:  # would fail every other run, too
+            pipe.send(("broken", error))
             return
         except BaseException:  # noqa: BLE001 - it ends here, and is printed
             traceback.print_exc()

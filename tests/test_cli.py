@@ -94,6 +94,9 @@ epochs = 2
         (["run", "wrong.toml"], "did you mean 'epochs'"),
         (["run", "--out", "file"], "cannot write to"),
         (["run", "--nonsense"], "--nonsense"),
+        (["run", "--time-limit", "soon"], "9m (minutes)"),
+        (["run", "--time-limit", "0"], "a time above 0"),
+        (["run", "--threads", "0"], "--threads"),
         (["report", "nowhere"], "nowhere"),
         (["list", "strategy"], "did you mean 'strategies'"),
         (["show", "kdd"], "did you mean"),
@@ -192,18 +195,23 @@ def test_a_damaged_teacher_is_trained_again(tmp_path, kdbench):
     assert weights.read_bytes() == before
 
 
-def test_two_at_once_on_one_folder_are_refused(tmp_path):
-    long = ["run", "--seeds", "1", "--epochs", "500", "-p", "digits-mlp", "-s", "kd"]
-    first = subprocess.Popen([*KDBENCH, *long], cwd=tmp_path, stdout=subprocess.DEVNULL)
-    try:
-        _wait_for(tmp_path / "results" / "digits" / ".lock")
-        time.sleep(0.5)
-        second = spawned(*long, cwd=tmp_path)
-        assert second.returncode == 2
-        assert "another kdbench is working on" in second.stderr
-    finally:
-        first.kill()
-        first.wait()
+def test_a_time_limit_ends_with_75_and_the_same_command_resumes(tmp_path, kdbench):
+    done = kdbench("run", *QUICK, "--time-limit", "1s")
+    assert done.returncode == 75, done.stdout
+    assert "stopped at the time limit" in done.stdout
+    again = kdbench("run", *QUICK)
+    assert again.returncode == 0, again.stderr
+
+
+def test_threads_are_chosen_and_on_record(tmp_path, kdbench, monkeypatch):
+    monkeypatch.setattr("kdbench.measure.speed.MIN_SECONDS", 0.01)
+    assert kdbench("run", *QUICK, "--threads", "2").returncode == 0
+    threads = {
+        json.loads(path.read_text())["environment"]["threads"]
+        for path in (tmp_path / "results" / "digits").glob("*.json")
+        if not path.name.startswith("speed")
+    }
+    assert threads == {2}
 
 
 @pytest.mark.parametrize(

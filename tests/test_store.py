@@ -6,7 +6,7 @@ import pytest
 
 from kdbench.api import UserError
 from kdbench.records import Recipe, Record, Run, SpeedRecord
-from kdbench.store import load, load_results, read_record, write_record
+from kdbench.store import load, load_results, read_record, runs_in, write_record
 
 RECIPE = Recipe(epochs=2, milestones=())
 
@@ -132,6 +132,16 @@ def test_the_newest_of_a_cell_is_kept(tmp_path):
     found = load([tmp_path])
     assert found.records == [new, other]
     assert found.superseded == 1
+
+
+def test_a_wanted_record_is_kept_though_a_clock_made_another_newer(tmp_path):
+    """A clock that jumped back must not make a run be trained for ever."""
+    there, other = make(day=2), make(day=1, code={"strategy": "2"})
+    for record in (there, other):
+        write_record(tmp_path, record)
+    assert [r.id for r in load([tmp_path]).records] == [there.id]
+    assert [r.id for r in load([tmp_path], {other.id}).records] == [other.id]
+    assert {r.id for r in runs_in(tmp_path)} == {there.id, other.id}
 
 
 def test_newest_is_by_time_not_by_spelling(tmp_path):
