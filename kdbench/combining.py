@@ -174,7 +174,7 @@ class Combination(Strategy):
             if early and self._leads is not None and part.name != self._leads.name:
                 continue
             for name, value in part.terms(self._share(batch, part)).items():
-                found[f"{part.name}/{name}"] = _now(weight, batch.progress) * value
+                found[f"{part.name}/{name}"] = _now(weight, batch) * value
         return found
 
     def _share(self, batch: Batch, part: Strategy) -> Batch:
@@ -246,8 +246,9 @@ def _of(adapters: nn.Module | None, part: Strategy) -> nn.Module | None:
     return children.get(part.name)
 
 
-def _now(weight: float | Ramp, progress: float) -> float:
-    return weight.at(progress) if isinstance(weight, Ramp) else weight
+def _now(weight: float | Ramp, batch: Batch) -> float:
+    # progress is read for ramps only: who reads it takes no part in CUDA graphs
+    return weight.at(batch.progress) if isinstance(weight, Ramp) else weight
 
 
 def _weight(where: str, value: Any) -> float | Ramp:

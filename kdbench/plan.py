@@ -10,6 +10,7 @@ from pathlib import Path
 from kdbench.api import Dataset, Pair, Strategy, Tapped, UserError
 from kdbench.choices import Choice, choose
 from kdbench.config import Suite
+from kdbench.models.chain import refuse_unstackable
 from kdbench.models.taps import probe
 from kdbench.pairing import is_fitted, unfit, why_muddled
 from kdbench.plugins import Host, code_of
@@ -87,6 +88,9 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
             dataset = host.dataset(dataset_name, where)
             for pair_name in part.pairs:
                 pair = _pair(pair_name, suite, host, where)
+                if part.recipe.stack:
+                    students = [host.model(name) for name in pair.students]
+                    refuse_unstackable(students, dataset, where)
                 notes += _anew(pair, host)
                 for choice in strategies:
                     layout.add(part, dataset, pair, choice)

@@ -92,6 +92,7 @@ def environment(device: str, threads: int) -> dict[str, str | int | float | None
 
         found["gpu"] = torch.cuda.get_device_name(device)
         found["cuda"] = torch.version.cuda
+        found["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return found
 
 

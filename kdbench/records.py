@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 PROTOCOL = "1"
 """Version of the rules that every number obeys (docs/protocol.md)."""
 
-ENGINE = 3
+ENGINE = 4
 """Version of the engine's arithmetic: raise it when a change alters any result's bits,
 so that finished runs of the old one are not mistaken for runs of the new one."""
 
@@ -51,7 +51,10 @@ class Recipe(Strict):
     `lr_by_model` belongs to a suite: in a run it is resolved into `lr`, and keeps what
     an assistant has of its own. `cutout` and
     `image_size` are in pixels, `rand_augment` is (operations, magnitude of 10), `rise`
-    the share of the training in which the learning rate of "one-cycle" grows.
+    the share of the training in which the learning rate of "one-cycle" grows. `stack`
+    trains multi-layer perceptrons of one kind as one, which changes results by rounding
+    and makes it depend on who is there; `deterministic` keeps a GPU to algorithms that
+    add up in one order.
     """
 
     epochs: int = Field(default=240, ge=1)
@@ -74,6 +77,8 @@ class Recipe(Strict):
     image_size: int = Field(default=0, ge=0)
     drop_last: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    stack: bool = False
+    deterministic: bool = False
 
     @field_validator("lr_by_model")
     @classmethod
@@ -117,6 +122,14 @@ class Recipe(Strict):
             return float(self.lr * self.gamma**passed)
         return self.lr
 
+    def described(self) -> dict[str, Any]:
+        """Plain data that identify the recipe: what came later counts where it is set.
+
+        So records from before keep their ids.
+        """
+        later = {k for k in ("stack", "deterministic") if not getattr(self, k)}
+        return self.model_dump(mode="json", exclude=later)
+
     def sentence(self) -> str:
         """The recipe in words, for tables and reports."""
         schedule: str = self.schedule
@@ -128,6 +141,8 @@ class Recipe(Strict):
         own = [f"{lr:g} for {model}" for model, lr in self.lr_by_model.items()]
         rates = ", ".join([f"{self.lr:g}", *own])
         bits = ", bfloat16 arithmetic" if self.precision == "bfloat16" else ""
+        bits += ", stacked students" if self.stack else ""
+        bits += ", deterministic algorithms" if self.deterministic else ""
         return (
             f"{self.epochs} epochs, batch {self.batch_size}, {self.optimiser} lr "
             f"{rates} ({schedule}), momentum {self.momentum:g}, weight decay "
@@ -185,7 +200,8 @@ class Run(Strict):
     def id(self) -> str:
         """Content hash; label, system and note are only words."""
         words = {"label", "system", "note"} | (set() if self.preset else {"preset"})
-        return digest(self.model_dump(mode="json", exclude=words))
+        plain = self.model_dump(mode="json", exclude=words | {"recipe"})
+        return digest({**plain, "recipe": self.recipe.described()})
 
     @property
     def is_teacher(self) -> bool:
@@ -194,7 +210,8 @@ class Run(Strict):
     @property
     def setting(self) -> tuple[str, str, str, str]:
         """What must be equal for two runs to stand in one table."""
-        described = self.recipe.model_dump(mode="json", exclude={"lr_by_model"})
+        described = self.recipe.described()
+        del described["lr_by_model"]
         recipe = digest([described, self.engine])
         return (self.dataset, self.pair, recipe, self.protocol)
 

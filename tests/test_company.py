@@ -221,7 +221,7 @@ def test_a_broken_dataset_starts_nothing(run, tmp_path, dataset, says):
 
 
 def test_a_failed_teacher_is_the_reason_of_its_students(run):
-    import kdbench.job as job
+    import kdbench.perform as job
 
     real = job.predict
 

@@ -16,7 +16,7 @@ LOWEST = {"records", "tasks", "offers", "ramps", "batches"}
 API = LOWEST | {"api", "losses"}
 LOWER = API | {"hookspecs", "admission", "provenance", "vision", "plugins", "config"}
 LOWER |= {"combining", "selections", "choices"}
-LOWER |= {"store", "stats", "data", "models", "suites", "controls"}
+LOWER |= {"atomic", "store", "stats", "data", "models", "suites", "controls"}
 
 ALLOWED = {
     "records": set(),
@@ -36,7 +36,8 @@ ALLOWED = {
     "cache": set(),
     "plugins": API | {"hookspecs", "admission", "combining", "provenance"},
     "config": API,
-    "store": API,
+    "atomic": set(),
+    "store": API | {"atomic"},
     "stats": API,
     "controls": API | {"scratch"},
     "scratch": API,
@@ -46,18 +47,28 @@ ALLOWED = {
     "pairing": API,
     "plan": LOWER | {"pairing"},
     "engine": LOWER,
-    "measure": LOWER,
+    "measure": LOWER | {"engine"},
     "testing": API,
     "report": API | {"store", "stats"},
     "weights": API,
-    "job": LOWER | {"plan", "engine", "measure", "weights"},
-    "teachers": LOWER | {"cache", "engine", "job", "weights"},
-    "execute": LOWER | {"plan", "engine", "measure", "job", "workers"},
-    "workers": LOWER | {"engine", "job", "execute"},
+    "memory": LOWER | {"plan"},
+    "recording": LOWER | {"engine", "weights"},
+    "job": {"plan"},
+    "perform": LOWER | {"plan", "engine", "measure", "memory", "recording", "job"},
+    "claims": LOWER | {"recording", "job"},
+    "stopping": API,
+    "teachers": LOWER | {"cache", "engine", "recording", "weights"},
+    "execute": LOWER
+    | {"plan", "engine", "measure", "memory", "recording", "job"}
+    | {"claims", "perform", "workers"},
+    "workers": LOWER
+    | {"engine", "recording", "job", "execute"}
+    | {"claims", "perform", "stopping"},
 }
 """Part -> the parts it may import. `cli` and what only it calls may import anything."""
 
 TOP = {"cli", "session", "progress", "listing", "catalogue", "teacher_cli", "__init__"}
+TOP |= {"profiling"}
 
 
 def part_of(path: Path) -> str:

@@ -73,12 +73,14 @@ def test_adapters_are_counted_and_dropped(trained):
 
 def test_cost_counts_what_a_strategy_uses(trained):
     steps = 10 * 21
+    whole = 22  # batches of the training set, about which its teacher is asked once
     forwards = {k: r.cost["teacher_forwards"] for k, r in trained.items()}
     for name in ("scratch", "dml", "split_transfer", "byot", "cs_kd", "tf_kd"):
         assert forwards[name] == 0
-    assert forwards["kd"] == steps
-    assert forwards["ensemble_kd"] == 3 * steps
-    assert forwards["born_again"] == 3 * steps  # the teacher, then two generations
+    assert forwards["kd"] == whole
+    assert forwards["ensemble_kd"] == 3 * whole
+    assert forwards["fitnet"] == whole + steps  # a stage is not kept
+    assert forwards["born_again"] == whole + 2 * steps  # then two generations
     assert trained["born_again"].cost["student_epochs"] == 30
     assert trained["born_again"].cost["epochs_before"] == 20
     assert trained["ft"].cost["epochs_before"] == 4

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from kdbench.engine.device import on_device
 from kdbench.records import Recipe
 
 RESIZED_SCALE = (0.08, 1.0)  # share of the image's area
@@ -234,8 +235,11 @@ def draw_shares(items: int, alpha: float, generator: Generator) -> Tensor:
 
 def mixup(inputs: Tensor, generator: Generator, alpha: float = 1.0) -> Mixed:
     """Each sample (B, ...) blended with another: share ~ Beta(alpha, alpha)."""
-    partner = torch.randperm(len(inputs), generator=generator).to(inputs.device)
-    share = draw_shares(len(inputs), alpha, generator).to(inputs)
+    order = torch.randperm(len(inputs), generator=generator)
+    partner = on_device(order, inputs.device)
+    share = on_device(draw_shares(len(inputs), alpha, generator), inputs.device).to(
+        inputs
+    )
     shape = (-1,) + (1,) * (inputs.dim() - 1)
     blend = torch.lerp(inputs[partner], inputs, share.view(shape))
     return Mixed(inputs=blend, partner=partner, share=share)
@@ -249,12 +253,13 @@ def cutmix(inputs: Tensor, generator: Generator, alpha: float = 1.0) -> Mixed:
     left after clipping it at the edge.
     """
     height, width = inputs.shape[2:]
-    partner = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+    order = torch.randperm(len(inputs), generator=generator)
+    partner = on_device(order, inputs.device)
     kept = draw_shares(len(inputs), alpha, generator)
     part = (1 - kept).sqrt()
     sides = torch.stack([(height * part).long(), (width * part).long()], 1)
     centres = draw_centres(len(inputs), inputs.shape, generator)
-    box = inside(centres, sides, inputs.shape).to(inputs.device).bool()
+    box = on_device(inside(centres, sides, inputs.shape), inputs.device).bool()
     share = 1 - box.sum((1, 2, 3)).to(inputs) / (height * width)
     pasted = torch.where(box, inputs[partner], inputs)
     return Mixed(inputs=pasted, partner=partner, share=share)

@@ -1,70 +1,121 @@
 """Atomic, checksummed checkpoints: one file per run, and the one before it.
 
-Layout: the 32 bytes of the body's sha256, then the body (torch.save). A reader takes
-the newest file that is whole.
+Layout: the line `MAGIC`, a line with the sha256 of all that follows, a line of JSON
+(the format, the engine's version, the run's id), then the state (torch.save). The lines
+are the same in every format: a file of another version is told from a damaged one
+without torch. A reader takes the newest file that is whole and of this version.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
+import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-FORMAT = 1
+from kdbench.atomic import clear_unfinished, write_whole
+from kdbench.engine.faults import is_out_of_memory
+from kdbench.records import ENGINE
+
+MAGIC = b"kdbench checkpoint\n"
+FORMAT = 2
+
+
+class _Useless(Exception):
+    """Why a file cannot be gone on from: it "is ..."."""
 
 
 def save(folder: Path, run_id: str, state: Mapping[str, Any]) -> None:
-    """Write the state so that a crash at any moment leaves a whole file."""
+    """Write the state so that a crash at any moment leaves a whole file.
+
+    Raises Unwritable where it cannot be written; what was there before stays.
+    """
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "run": run_id, **state}, buffer)
-    body = buffer.getvalue()
-    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state), buffer)
+    body = buffer.getbuffer()
+    header = json.dumps({"format": FORMAT, "engine": ENGINE, "run": run_id}) + "\n"
+    checksum = hashlib.sha256(header.encode())
+    checksum.update(body)
+    lines = MAGIC + checksum.hexdigest().encode() + b"\n" + header.encode()
     newest, previous = _paths(folder, run_id)
-    fresh = newest.with_suffix(".tmp")
-    with fresh.open("wb") as file:
-        file.write(hashlib.sha256(body).digest())
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    if newest.exists():
-        newest.replace(previous)
-    fresh.replace(newest)
+    write_whole(newest, lines, body, keep=previous)
 
 
-def load(folder: Path, run_id: str) -> dict[str, Any] | None:
-    """The newest whole state of this run, or None where there is none."""
-    for path in _paths(folder, run_id):
-        state = _read(path)
-        if state and state["format"] == FORMAT and state["run"] == run_id:
-            return state
+def load(
+    folder: Path, run_id: str, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any] | None:
+    """The newest usable state of this run, or None where there is none.
+
+    `say` is told what lies there and cannot be used, and why. Tensors are on the CPU.
+    """
+    useless = []
+    for name, path in zip(
+        ("its checkpoint", "the one before it"), _paths(folder, run_id), strict=True
+    ):
+        try:
+            state = _read(path, run_id)
+        except FileNotFoundError:
+            continue
+        except _Useless as why:
+            useless.append(f"{name} is {why}")
+            continue
+        if useless:
+            say(f"{useless[0]}: it goes on from the one before it")
+        return state
+    if useless:
+        say(f"{' and '.join(useless)}: it starts again")
     return None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, run_id: str) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return None
-    known, body = content[:32], content[32:]
-    if hashlib.sha256(body).digest() != known:
-        return None  # torn or damaged: the one before it serves
+        raise
+    except OSError as error:
+        raise _Useless(f"unreadable ({error.strerror or error})") from None
+    magic, known, rest = _lines(content)
+    if magic != MAGIC:
+        raise _Useless("damaged, or of an older version of kdbench")
+    if hashlib.sha256(rest).hexdigest().encode() != known:
+        raise _Useless("damaged")
+    header, _, body = bytes(rest).partition(b"\n")
+    _check(json.loads(header), run_id)
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
-        return None  # written by a torch that this one cannot read
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(body), map_location="cpu", weights_only=True
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise _Useless("unreadable to this version of PyTorch") from None
     return state
 
 
+def _lines(content: bytes) -> tuple[bytes, bytes, memoryview]:
+    """The first line, the checksum, and what it is of."""
+    start = len(MAGIC)
+    end = start + 2 * hashlib.sha256().digest_size
+    return content[:start], content[start:end], memoryview(content)[end + 1 :]
+
+
+def _check(header: Mapping[str, Any], run_id: str) -> None:
+    if (header.get("format"), header.get("engine")) != (FORMAT, ENGINE):
+        raise _Useless("of another version of kdbench")
+    if header.get("run") != run_id:
+        raise _Useless("of another run")
+
+
 def discard(folder: Path, run_id: str) -> None:
-    """Remove a finished run's checkpoints."""
+    """Remove a finished run's checkpoints, and what was left half-written."""
     for path in _paths(folder, run_id):
         path.unlink(missing_ok=True)
+        clear_unfinished(path)
 
 
 def _paths(folder: Path, run_id: str) -> tuple[Path, Path]:

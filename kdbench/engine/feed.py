@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 
 import torch
 from torch import Generator, Tensor
@@ -31,6 +30,9 @@ from kdbench.engine.augment import (
     resized,
 )
 from kdbench.engine.classes import Classes
+from kdbench.engine.clock import Clock, Spent
+from kdbench.engine.device import on_device
+from kdbench.engine.order import Order, planned
 from kdbench.engine.rand_augment import rand_augment, strong
 from kdbench.engine.streams import generator
 from kdbench.records import Recipe
@@ -54,7 +56,7 @@ class Step:
     when: float
     """Epochs done, with a fraction."""
     views: dict[str, Mixed] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, Spent] = field(default_factory=dict)
     """What making the batch ("") and each view took."""
 
     def seen(self, view: str) -> Tensor:
@@ -72,16 +74,6 @@ class Step:
         return [self.inputs, self.targets, self.index, *views]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The items (N,) of an epoch in their order, and where their crops begin."""
-
-    epoch: int
-    order: Tensor
-    starts: Tensor
-    mirrors: Tensor
-
-
 class Feed:
     """Batches of the training set, and the whole test set, for one seed.
 
@@ -95,6 +87,7 @@ class Feed:
         self.recipe = recipe
         self.seed = seed
         self.device = device
+        self._clock = Clock(device)
         self.items = len(data.train.targets)
         self.test_items = len(data.test.targets)
         full, rest = divmod(self.items, recipe.batch_size)
@@ -123,26 +116,30 @@ class Feed:
         self._mean = torch.tensor(data.mean, device=device).view(shape)
         self._scale = 1 / torch.tensor(data.std, device=device).view(shape)
         self._whole: tuple[Tensor, Tensor] | None = None
-        self._plan: _Plan | None = None
+        self._plan: Order | None = None
         self._classes: Classes | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an item's inputs are the same in every epoch."""
+        one = self.recipe
+        drawn = (one.crop_padding, one.flip, one.cutout, one.rand_augment)
+        return not any((*drawn, one.resized_crop))
 
     def at(self, epoch: int, step: int) -> Step:
         """The batch of this step."""
-        started = perf_counter()
-        if self._plan is None or self._plan.epoch != epoch:
-            self._plan = self._planned(epoch)
-        size = self.recipe.batch_size
-        part = slice(step * size, (step + 1) * size)
-        index = self._plan.order[part].clone()
+        started = self._clock.now()
+        plan, part = self._planned(epoch), self._part(step)
+        index = plan.order[part].clone()
         if isinstance(self._source, Crops):
-            inputs = self._source.at(self._plan.starts[part]).to(self.device)
+            inputs = on_device(self._source.at(plan.starts[part]), self.device)
         else:
-            inputs = self._source.index_select(0, index).to(self.device)
-        index = index.to(self.device)
+            inputs = on_device(self._source.index_select(0, index), self.device)
+        index = on_device(index, self.device)
         if self.recipe.resized_crop:
             inputs = self._resized(inputs, epoch, step)
         if self.recipe.flip:
-            inputs = flip(inputs, self._plan.mirrors[part])
+            inputs = flip(inputs, plan.mirrors[part])
         inputs = self._finished(inputs, epoch, step)
         return Step(
             inputs=inputs,
@@ -151,7 +148,7 @@ class Feed:
             epoch=epoch,
             step=step,
             when=epoch + step / self.steps,
-            seconds={"": perf_counter() - started},
+            seconds={"": self._clock.since(started)},
         )
 
     def add_views(self, step: Step, names: Sequence[str]) -> None:
@@ -159,20 +156,21 @@ class Feed:
         for name in names:
             if name in step.views:
                 continue
-            started = perf_counter()
+            started = self._clock.now()
             stream = generator(self.seed, "view", name, step.epoch, step.step)
             step.views[name] = self._view(name, step, stream)
-            step.seconds[name] = perf_counter() - started
+            step.seconds[name] = self._clock.since(started)
 
     def _view(self, name: str, step: Step, stream: Generator) -> Mixed:
         if name == "mixup":
             return mixup(step.inputs, stream)
         if name == "cutmix":
             return cutmix(step.inputs, stream)
+        items = self._planned(step.epoch).items[self._part(step.step)]
         if name == "strong":
-            images = strong(self._augmented(step.index, stream), stream)
+            images = strong(self._augmented(items, stream), stream)
         else:
-            images = self._augmented(self._partners(step.index, stream), stream)
+            images = self._augmented(self._partners(items, stream), stream)
         return Mixed(
             inputs=self.normalised(images),
             partner=torch.arange(len(images), device=images.device),
@@ -192,27 +190,16 @@ class Feed:
                 when=0.0,
             )
 
-    def _planned(self, epoch: int) -> _Plan:
-        """An epoch's order, crops and mirrors: drawn and moved to the device at once.
+    def _part(self, step: int) -> slice:
+        """Of an epoch's items those of this step."""
+        size = self.recipe.batch_size
+        return slice(step * size, (step + 1) * size)
 
-        Where every step draws its own, drawing takes a tenth of the batch's time.
-        """
-        order = torch.randperm(
-            self.items, generator=generator(self.seed, "order", epoch)
-        )
-        stream = generator(self.seed, "augment", epoch)
-        starts = mirrors = order
-        if isinstance(self._source, Crops):
-            offsets = draw_crops(self.items, self._source.padding, stream)
-            starts = self._source.starts(order, *offsets)
-        if self.recipe.flip:
-            mirrors = draw_mirrors(self.items, stream)
-        return _Plan(
-            epoch=epoch,
-            order=order.to(self._home),
-            starts=starts.to(self._home),
-            mirrors=mirrors.to(self.device),
-        )
+    def _planned(self, epoch: int) -> Order:
+        if self._plan is None or self._plan.epoch != epoch:
+            order = planned(self.seed, epoch, self.items, self.recipe, self._source)
+            self._plan = order.on(self._home, self.device)
+        return self._plan
 
     def _resized(self, images: Tensor, epoch: int, step: int) -> Tensor:
         stream = generator(self.seed, "resized_crop", epoch, step)
@@ -228,7 +215,9 @@ class Feed:
         if self.recipe.cutout:
             stream = generator(self.seed, "cutout", epoch, step)
             centres = draw_centres(len(inputs), inputs.shape, stream)
-            inputs = cutout(inputs, centres.to(inputs.device), self.recipe.cutout)
+            inputs = cutout(
+                inputs, on_device(centres, inputs.device), self.recipe.cutout
+            )
         return inputs
 
     def images(self, index: Tensor) -> Tensor:
@@ -245,22 +234,27 @@ class Feed:
     def _partners(self, index: Tensor, stream: Generator) -> Tensor:
         if self._classes is None:
             self._classes = Classes(self.train_targets)
-        return self._classes.others(index.cpu(), stream)
+        return self._classes.others(index, stream)
 
     def _augmented(self, index: Tensor, stream: Generator) -> Tensor:
-        """The inputs at (B,) positions, by the recipe's crop and mirror, drawn anew."""
-        index = index.cpu()  # as the draws are
+        """The inputs at (B,) positions, by the recipe's crop and mirror, drawn anew.
+
+        Positions are on the CPU, as the draws are.
+        """
         if isinstance(self._source, Crops):
             offsets = draw_crops(len(index), self._source.padding, stream)
             starts = self._source.starts(index, *offsets)
-            images = self._source.at(starts.to(self._home)).to(self.device)
+            images = self._source.at(on_device(starts, self._home))
         else:
-            images = self._source.index_select(0, index.to(self._home)).to(self.device)
+            images = self._source.index_select(0, on_device(index, self._home))
+        images = on_device(images, self.device)
         if self.recipe.resized_crop:
             boxes = draw_boxes(len(images), images.shape, stream)
             images = resized(images, boxes, *self._size)
         if self.recipe.flip:
-            images = flip(images, draw_mirrors(len(index), stream).to(images.device))
+            images = flip(
+                images, on_device(draw_mirrors(len(index), stream), self.device)
+            )
         return images
 
     def normalised(self, inputs: Tensor) -> Tensor:

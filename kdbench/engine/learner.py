@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from time import perf_counter
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import (
-    Batch,
-    Dataset,
-    ExtraView,
-    Model,
-    Outputs,
-    Strategy,
-    Tapped,
-)
+from kdbench.api import Batch, Dataset, ExtraView, Model, Outputs, Strategy, Tapped
 from kdbench.engine.build import build_students, make_optimiser
+from kdbench.engine.clock import Clock
+from kdbench.engine.faults import raise_if_machine, reason_of
 from kdbench.engine.feed import Feed, Step
+from kdbench.engine.graphs import GRAPH, GraphedStep, Recorder, Timed
+from kdbench.engine.lesson import Lesson
 from kdbench.engine.phases import Schedule
 from kdbench.engine.streams import global_stream, seed_global, seed_of
 from kdbench.engine.teacher import Ask, predict
-from kdbench.engine.trace import Trace
-from kdbench.models.taps import TappedModel, probe
+from kdbench.engine.terms import total_of
+from kdbench.engine.trace import PARTS, Trace
+from kdbench.models.taps import TappedModel, probe, resolve
 from kdbench.records import Run
 from kdbench.tasks import headline_of
 
@@ -37,16 +33,7 @@ T = TypeVar("T")
 Position = tuple[int, int]
 """(epoch, step) to do next."""
 
-
-def reason_of(error: BaseException) -> str:
-    """One line: what was raised, and where in the plugin's own code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    words = " ".join(str(error).split())
-    what = f"{type(error).__name__}: {words[:300]}".rstrip(": ")
-    if not frames:
-        return what
-    last = frames[-1]
-    return f"{what} ({last.filename.rpartition('/')[2]}:{last.lineno})"
+SPOILED = "wrote in place to a tensor shared by all learners"
 
 
 class Learner:
@@ -61,15 +48,19 @@ class Learner:
         uses: Sequence[int],
         feed: Feed,
         dataset: Dataset,
+        recorder: Recorder | None = None,
     ):
         """Build students and adapters; whatever the plugin raises passes through.
 
         `teachers` are the group's; the strategy learns from those that `uses` names.
+        `recorder` makes the group's graphs where its device has such.
         """
         self.run = run
         self.strategy = strategy
         self.sees = ("", *strategy.views)
         self.uses = tuple(uses)
+        self.taps = {k: frozenset(resolve(*teachers[k], strategy.taps)) for k in uses}
+        self._recorder = None if run.recipe.stack else recorder
         own, asked = strategy.student_views, strategy.teacher_views
         self._own_views = self.sees if own is None else own
         self._asked_views = self.sees if asked is None else asked
@@ -78,7 +69,9 @@ class Learner:
         self._schedule = Schedule(strategy.phases(), run.recipe)
         self.position: Position = (self._schedule.first, 0)
         self.failure: str | None = None
-        self.trace = Trace()
+        self.whole = True  # not stopped short in the middle of a step
+        parts = (*PARTS, GRAPH) if self._recorder else PARTS
+        self.trace = Trace(Clock(feed.device), run.label, parts)
         leading = teachers[0][1] if teachers else None
         modules = build_students(run, specs, dataset, leading)
         self.modules = nn.ModuleList(modules).to(feed.device)
@@ -118,6 +111,7 @@ class Learner:
         phase = self._schedule.at(self.position[0])
         everyone = range(len(self.modules))
         self._phase = phase
+        self.trace.phase = phase.name
         self._learns = tuple(everyone) if phase.students is None else phase.students
         taught_by = range(len(self.uses)) if phase.teachers is None else phase.teachers
         self.asks = tuple(
@@ -131,6 +125,7 @@ class Learner:
         first = self._learns[0] if self._learns else 0
         self._rates = self.recipe.of(self.run.students[first])
         self.optimiser = make_optimiser(self._rates, trained)
+        self._graphed = self._recorder and GraphedStep(self, self._recorder)
 
     def _set_modes(self) -> None:
         """Who learns is in train mode, students that only answer are in eval mode."""
@@ -139,81 +134,153 @@ class Learner:
         if self.adapters is not None:
             self.adapters.train()
 
+    @property
+    def sole(self) -> TappedModel | None:
+        """Its student where nobody else learns or answers, and to the plain batch only.
+
+        None otherwise.
+        """
+        alone = len(self._students) == len(self._learns) == 1
+        plain = self._own_views == ("",) and not self._phase.peers
+        return self._students[0] if alone and plain else None
+
     def due(self, position: Position) -> bool:
         """Whether this step is still to do."""
         return self.failure is None and self.position <= position
 
-    def step(self, step: Step, teachers: Mapping[Ask, Outputs]) -> None:
-        """One optimisation step. A failure is kept as the reason, never raised."""
-        started = perf_counter()
+    def step(self, lesson: Lesson) -> None:
+        """One optimisation step. A failure is kept as the reason, never raised.
+
+        Faults of the machine are raised, as they would fail every learner.
+        """
+        teachers = lesson.given(self)
+        epoch, step = lesson.position
         try:
-            self._step(step, teachers)
+            with self.trace.timed("own"):
+                self._step(lesson.step, teachers)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
-            where = f"epoch {step.epoch + 1}, step {step.step + 1}"
+            where = f"epoch {epoch + 1}, step {step + 1}"
+            self.whole = False
+            raise_if_machine(error, self.feed.device, f"{self.run.label}, {where}")
             self.failure = f"{reason_of(error)} in {where}"
-        after = (step.epoch, step.step + 1)
-        self.position = after
-        self.trace.cost["own_s"] += perf_counter() - started
+        self.position = (epoch, step + 1)
+        if lesson.spoiled(self):
+            self.failure = SPOILED
 
     def _step(self, step: Step, teachers: Mapping[Ask, Outputs]) -> None:
-        phase = self._phase
-        length = phase.length(self.recipe)
-        epoch = step.when - self._schedule.start_of(phase)
-        progress = epoch / length
+        if self._graphed:
+            terms = self._graphed.gradients(step, teachers)
+        else:
+            self.seed(step)
+            terms = self.gradients(step, teachers, self.trace.timed)
+        asked = len(self._asked_views) * len(self._phase.peers)
+        self.trace.cost["teacher_forwards"] += asked
+        with self.trace.timed("optimiser"):
+            self.update(step)
+        for name, value in terms.items():
+            self.trace.add(name, value)
+
+    def gradients(
+        self,
+        step: Step,
+        teachers: Mapping[Ask, Outputs],
+        timed: Timed,
+        kind: type[Batch] = Batch,
+    ) -> dict[str, Tensor]:
+        """Forward, loss and backward: the terms. The strategy is shown this kind."""
+        with timed("student"):
+            students = self._answers(step, self._learns, self._own_views)
+            with torch.no_grad():
+                peers = self._answers(step, self._phase.peers, self._asked_views)
+        with timed("loss"):
+            terms, total = self.loss(step, teachers, students, peers, kind)
+        with timed("backward"):
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(total)
+        return terms
+
+    def seed(self, step: Step) -> None:
+        """Point the random streams at this step's."""
         seed = seed_of(self.run.seed, self.run.strategy, step.epoch, step.step)
         seed_global(seed, self.feed.device)
         self._generator.manual_seed(seed)
+
+    def loss(
+        self,
+        step: Step,
+        teachers: Mapping[Ask, Outputs],
+        students: Mapping[str, tuple[Outputs, ...]],
+        peers: Mapping[str, tuple[Outputs, ...]],
+        kind: type[Batch] = Batch,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The strategy's terms and their sum, from everyone's answers by view."""
+        epoch, progress = self._progress(step)
+        taught = {
+            view: (
+                *(self._seen(a, teachers[a]) for a in self.asks if a[0] == view),
+                *peers[view],
+            )
+            for view in self.sees
+        }
         if self._labelled is None:
             labelled = torch.ones_like(step.index, dtype=torch.bool)
         else:
             labelled = self._labelled[step.index]
-        answers = self._answers(step, self._learns, self._own_views)
-        with torch.no_grad():
-            peers = self._answers(step, phase.peers, self._asked_views)
-        self.trace.cost["teacher_forwards"] += len(self._asked_views) * len(phase.peers)
-        taught = {
-            view: (*(teachers[a] for a in self.asks if a[0] == view), *peers[view])
-            for view in self.sees
-        }
-        strategy = self.strategy.at(progress)
-        batch = Batch(
+        batch = kind(
             task=self.feed.task,
             inputs=step.inputs,
             targets=step.targets,
             index=step.index,
             labelled=labelled,
-            students=answers[""],
+            students=students[""],
             teachers=taught[""],
             adapters=self.adapters,
             progress=progress,
             epoch=epoch,
             generator=self._generator,
-            phase=phase.name,
+            phase=self._phase.name,
             views={
                 name: ExtraView(
                     inputs=step.views[name].inputs,
                     partner=step.views[name].partner,
                     share=step.views[name].share,
-                    students=answers[name],
+                    students=students[name],
                     teachers=taught[name],
                 )
                 for name in self.strategy.views
             },
         )
-        terms = strategy.terms(batch)
-        total = _total(terms)
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(total)
+        terms = self.strategy.at(progress).terms(batch)
+        return terms, total_of(terms)
+
+    def _seen(self, ask: Ask, outputs: Outputs) -> Outputs:
+        """A teacher's answer with the strategy's own features, not the company's."""
+        own = self.taps[ask[1]]
+        features = {tap: x for tap, x in outputs.features.items() if tap in own}
+        return replace(outputs, features=MappingProxyType(features))
+
+    def _progress(self, step: Step) -> tuple[float, float]:
+        """Epochs done of this phase, with a fraction, and the share of it."""
+        epoch = step.when - self._schedule.start_of(self._phase)
+        return epoch, epoch / self._phase.length(self.recipe)
+
+    def update(self, step: Step) -> None:
+        """The optimiser's step, at the learning rate that the schedule has here."""
+        self.set_rate(step)
+        self.optimiser.step()
+
+    def set_rate(self, step: Step) -> float:
+        """Give the optimiser the learning rate that the schedule has here."""
         lr = self._rates.lr
-        if not phase.constant_lr:  # the schedule, stretched to the phase
+        if not self._phase.constant_lr:  # the schedule, stretched to the phase
+            epoch, _ = self._progress(step)
+            length = self._phase.length(self.recipe)
             lr = self._rates.lr_at(epoch * (self.recipe.epochs / length))
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        self.optimiser.step()
-        for name, value in terms.items():
-            self.trace.add(name, value)
+        return lr
 
     def _answers(
         self, step: Step, students: Sequence[int], views: Sequence[str]
@@ -233,7 +300,10 @@ class Learner:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
-            self.failure = f"{reason_of(error)} after epoch {self.position[0]}"
+            where = f"after epoch {self.position[0]}"
+            self.whole = False
+            raise_if_machine(error, self.feed.device, f"{self.run.label} {where}")
+            self.failure = f"{reason_of(error)} {where}"
             return None
         return result if self.failure is None else None
 
@@ -277,7 +347,8 @@ class Learner:
         """Everything that a bit-identical continuation needs."""
         return {
             "position": list(self.position),
-            "students": self.modules.state_dict(),
+            # stacked ones are parts of a whole, which a file would hold in full
+            "students": {k: v.clone() for k, v in self.modules.state_dict().items()},
             "adapters": None if self.adapters is None else self.adapters.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "trace": self.trace.state(),
@@ -292,19 +363,3 @@ class Learner:
             self.adapters.load_state_dict(state["adapters"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.trace.restore(state["trace"])
-
-
-def _total(terms: object) -> Tensor:
-    """The sum of the named terms; says plainly what is wrong with them."""
-    if not isinstance(terms, dict) or not terms:
-        raise TypeError(f"loss() must return a dict of named terms, not {terms!r}")
-    total: Tensor | None = None
-    for name, value in terms.items():
-        if not isinstance(value, Tensor) or value.dim() != 0:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value)
-            raise TypeError(f"loss term {name!r} must be a scalar tensor, not {shape}")
-        total = value if total is None else total + value
-    assert total is not None  # noqa: S101 - terms is not empty
-    if not total.requires_grad:
-        raise TypeError(f"the loss terms {list(terms)} do not depend on the student")
-    return total

@@ -24,6 +24,7 @@ from kdbench.engine.augment import (
     draw_centres,
     draw_mirrors,
 )
+from kdbench.engine.device import on_device
 
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 ENHANCING = ("brightness", "color", "contrast", "sharpness")
@@ -74,7 +75,9 @@ def strong(
     Cutout's square is half as wide as the image unless given, and grey.
     """
     views = rand_augment(images, generator, operations, magnitude)
-    centres = draw_centres(len(images), images.shape, generator).to(images.device)
+    centres = on_device(
+        draw_centres(len(images), images.shape, generator), images.device
+    )
     length = min(images.shape[2:])
     return cutout(views, centres, length // 2 if side is None else side, GREY)
 
@@ -98,13 +101,13 @@ def operated(images: Tensor, choice: Tensor, sign: Tensor, magnitude: int) -> Te
     for members, name in groups:
         if name == "identity" or not len(members):
             continue
-        amount = (strength * sign[members]).to(images.device)
-        rows = members.to(images.device)
+        amount = on_device(strength * sign[members], images.device)
+        rows = on_device(members, images.device)
         part = images.index_select(0, rows)
         if name:
             done = _COLOUR[name](part, amount)
         else:
-            done = moved_by(part, choice[members].to(images.device), amount)
+            done = moved_by(part, on_device(choice[members], images.device), amount)
         result.index_copy_(0, rows, done)
     return result
 
@@ -163,7 +166,9 @@ def _grey(images: Tensor) -> Tensor:
     """Luma (B, 1, H, W) in whole steps; of images without colours, their mean."""
     if images.shape[1] != 3:
         return images.float().mean(1, keepdim=True)
-    weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device)  # ITU-R 601
+    weights = on_device(
+        torch.tensor([0.2989, 0.587, 0.114]), images.device
+    )  # ITU-R 601
     return (images.float() * weights.view(1, 3, 1, 1)).sum(1, keepdim=True).floor_()
 
 

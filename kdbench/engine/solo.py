@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,12 @@ from kdbench.api import (
     Outputs,
     Strategy,
 )
-from kdbench.engine import Stopped, checkpoint
+from kdbench.engine import Stopped
 from kdbench.engine.build import build_students, make_optimiser
+from kdbench.engine.clock import Clock
+from kdbench.engine.faults import raise_if_machine, reason_of
 from kdbench.engine.feed import Feed, Step
-from kdbench.engine.learner import reason_of
-from kdbench.engine.lockstep import Saver
+from kdbench.engine.saver import Saver
 from kdbench.engine.streams import seed_global, seed_of
 from kdbench.engine.teacher import Frozen, predict
 from kdbench.engine.trace import Trace
@@ -51,7 +53,7 @@ class Solo(Context):
         self.teachers = list(teachers)
         self.state: dict[str, float] = {}
         self.failure: str | None = None
-        self.trace = Trace()
+        self.trace = Trace(Clock(feed.device), run.label)
         self.adapters: nn.Module | None = None
         leading = self.teachers[0] if self.teachers else None
         modules = build_students(run, specs, dataset, leading)
@@ -71,6 +73,7 @@ class Solo(Context):
         self._epoch = 0
         self._last_lr = self.recipe.lr
         self._open = False
+        self._ended: dict[str, Any] | None = None
         self._saver: Saver | None = None
         self._stop: Callable[[], bool] = lambda: False
         self._tell: Callable[[Solo, int, float], None] = lambda *_: None
@@ -81,15 +84,12 @@ class Solo(Context):
         stop: Callable[[], bool],
         tell: Callable[[Solo, int, float], None],
     ) -> None:
-        """Resume where the last checkpoint stands and run the strategy to its end.
+        """Run the strategy to its end.
 
-        Raises Stopped; any other failure is kept as the reason.
+        Raises Stopped and the machine's faults; other failures are kept as the reason.
         """
         self._saver, self._stop, self._tell = saver, stop, tell
         try:
-            saved = checkpoint.load(saver.folder, self.run.id)
-            if saved:
-                self._restore(saved)
             drives = self.strategy.drives_itself()
             self.student = self.strategy.train(self) if drives else self._fit()
             if not isinstance(self.student, nn.Module):
@@ -101,7 +101,9 @@ class Solo(Context):
         except (KeyboardInterrupt, Stopped):
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
-            self.failure = f"{reason_of(error)} in epoch {self._epoch + 1}"
+            where = f"in epoch {self._epoch + 1}"
+            raise_if_machine(error, self.feed.device, f"{self.run.label} {where}")
+            self.failure = f"{reason_of(error)} {where}"
         finally:
             self._arithmetic.remove()
 
@@ -115,7 +117,8 @@ class Solo(Context):
 
         def after(*_: object) -> None:
             seconds = perf_counter() - started
-            self.trace.charge((), [(seconds, 1)])
+            self.trace.charge("teacher", seconds)
+            self.trace.cost["teacher_forwards"] += 1
 
         teacher.register_forward_pre_hook(before)
         teacher.register_forward_hook(after)
@@ -128,11 +131,12 @@ class Solo(Context):
     def batches(self) -> Iterator[Batch]:
         for step in range(self.feed.steps):
             if self._stop():
-                raise Stopped
+                self._halt()
             self._open = True  # an epoch without a batch did not take place
             now = self.feed.at(self._epoch, step)
             self.feed.add_views(now, self.strategy.views)
-            self.trace.charge([(s, 1) for s in now.seconds.values()], ())
+            for taken in now.seconds.values():
+                self.trace.charge("data", taken)
             seed = seed_of(self.run.seed, self.run.strategy, self._epoch, step)
             seed_global(seed, self.feed.device)
             self._generator.manual_seed(seed)
@@ -144,7 +148,7 @@ class Solo(Context):
             started = perf_counter()
             yield self._batch(now)
             teacher_s = self.trace.cost["teacher_s"] - teacher_s
-            self.trace.cost["own_s"] += perf_counter() - started - teacher_s
+            self.trace.spend("own", perf_counter() - started - teacher_s)
 
     def items(self) -> Iterator[Batch]:
         self._open = True
@@ -153,12 +157,12 @@ class Solo(Context):
         self._generator.manual_seed(seed)
         for step in self.feed.in_order():
             if self._stop():
-                raise Stopped
+                self._halt()
             teacher_s = self.trace.cost["teacher_s"]
             started = perf_counter()
             yield self._batch(step)
             teacher_s = self.trace.cost["teacher_s"] - teacher_s
-            self.trace.cost["own_s"] += perf_counter() - started - teacher_s
+            self.trace.spend("own", perf_counter() - started - teacher_s)
 
     def _batch(self, step: Step) -> Batch:
         return Batch(
@@ -196,7 +200,7 @@ class Solo(Context):
         started = perf_counter()
         fit: Callable[[Tensor, Tensor], None] = self.student.fit  # type: ignore[assignment]
         fit(torch.cat(inputs), torch.cat(targets))
-        self.trace.cost["own_s"] += perf_counter() - started
+        self.trace.spend("own", perf_counter() - started)
         return self.student
 
     def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -229,11 +233,22 @@ class Solo(Context):
             self.failure = f"not finite in epoch {self._epoch}: {', '.join(broken)}"
             return
         self._tell(self, self._epoch, value)
-        stopping = self._stop()
-        if stopping or self._saver.due():
-            self._saver.put(self.run.id, self._state())
-        if stopping:
-            raise Stopped
+        self._ended = deepcopy(self._state())  # what a stop in mid-epoch goes back to
+        if self._saver.due():
+            self._keep()
+        if self._stop():
+            self._halt()
+
+    def _keep(self) -> None:
+        """Checkpoint the end of the last epoch, unless that is done."""
+        assert self._saver is not None  # noqa: S101 - set by drive()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._saver.put(self.run.id, lambda: ended)
+
+    def _halt(self) -> NoReturn:
+        self._keep()
+        raise Stopped
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -244,7 +259,8 @@ class Solo(Context):
             "trace": self.trace.state(),
         }
 
-    def _restore(self, saved: dict[str, Any]) -> None:
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Stand where a checkpoint does, before `drive`."""
         self._epoch = saved["epoch"]
         self.modules.load_state_dict(saved["students"])
         self._restored = list(saved["optimisers"])

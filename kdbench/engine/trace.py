@@ -6,46 +6,99 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from kdbench.engine.clock import Clock, Moment, Spent, seconds
+
+PARTS = ("student", "loss", "backward", "optimiser")
+"""What a learner's own time is made of; the rest of it is the engine's."""
+
+
+class Timed:
+    """A stretch of work that is charged to a part of a run's cost."""
+
+    def __init__(self, trace: Trace, part: str):
+        self._trace = trace
+        self._part = part
+        self._range: torch.profiler.record_function | None = None
+
+    def __enter__(self) -> None:
+        if self._trace.profiled:  # it costs more than taking the time
+            name = f"{self._trace.title}: {self._part}"
+            self._range = torch.profiler.record_function(name)
+            self._range.__enter__()  # type: ignore[no-untyped-call]
+        self._start: Moment = self._trace.clock.now()
+
+    def __exit__(self, *error: Any) -> None:
+        self._trace.spend(self._part, self._trace.clock.since(self._start))
+        if self._range:
+            self._range.__exit__(*error)
 
 
 class Trace:
     """Curves and costs of one run, saved with it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, clock: Clock, title: str = "", parts: Sequence[str] = ()
+    ) -> None:
+        """`parts` are those of `PARTS` whose times are taken, by this clock."""
+        self.title = title
+        self.clock = clock
+        self.phase = ""
+        self.profiled = False
+        self.times: dict[str, dict[str, float]] = {}
         self.curves: dict[str, list[float | None]] = {}
         self.cost = dict.fromkeys(
             ("own_s", "data_s", "teacher_s", "data_share_s", "teacher_share_s"), 0.0
         )
+        self.cost |= dict.fromkeys((f"{part}_s" for part in parts), 0.0)
         counts = ("teacher_forwards", "student_epochs", "epochs_before")
         self.cost |= dict.fromkeys(counts, 0)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._unread: list[tuple[str, str, Spent, float]] = []
 
     def add(self, term: str, value: Tensor) -> None:
         """Add a step's term to the epoch's mean, on the device."""
-        value = value.detach().double()
+        value = value.detach().to(torch.float64, copy=True)  # a graph reuses its own
         known = self._sums.get(term)
         self._sums[term] = value if known is None else known + value
         self._counts[term] = self._counts.get(term, 0) + 1
 
-    def charge(
-        self, data: Sequence[tuple[float, int]], teachers: Sequence[tuple[float, int]]
-    ) -> None:
-        """Charge a step's data and teachers: in full, and as shared with the company.
+    def spend(self, part: str, time: Spent, factor: float = 1.0) -> None:
+        """Charge `factor` of this time to a part of the cost ("own", "data", ...)."""
+        if isinstance(time, float):
+            self._spend(self.phase, part, factor * time)
+        else:  # a GPU's: read when the epoch ends
+            self._unread.append((self.phase, part, time, factor))
 
-        Each is (seconds, how many learners used it).
-        """
-        for name, parts in (("data", data), ("teacher", teachers)):
-            self.cost[f"{name}_s"] += sum(s for s, _ in parts)
-            self.cost[f"{name}_share_s"] += sum(s / users for s, users in parts)
-        self.cost["teacher_forwards"] += len(teachers)
+    def _spend(self, phase: str, part: str, time: float) -> None:
+        self.cost[f"{part}_s"] += time
+        times = self.times.setdefault(phase, {})
+        times[part] = times.get(part, 0.0) + time
+
+    def settle(self) -> None:
+        """Read the times that a GPU still had to tell."""
+        for phase, part, time, factor in self._unread:
+            self._spend(phase, part, factor * seconds(time))
+        self._unread.clear()
+
+    def timed(self, part: str) -> Timed:
+        """Charge what is done inside a `with` to this part."""
+        return Timed(self, part)
+
+    def charge(self, part: str, time: Spent, users: int = 1) -> None:
+        """Charge "data" or "teacher": in full, and as shared among its users."""
+        self.spend(part, time)
+        self.spend(f"{part}_share", time, 1 / users)
 
     def end_epoch(self, values: Mapping[str, float], phase: str = "") -> list[str]:
         """Close the epoch's point of every curve; returns the terms not finite.
 
         A phase before the last one has curves of its own: "before/PHASE/TERM".
         """
+        self.settle()
         start = f"before/{phase}/" if phase else "loss/"
         means = {
             f"{start}{k}": v.item() / self._counts[k] for k, v in self._sums.items()
@@ -69,9 +122,11 @@ class Trace:
         return broken
 
     def state(self) -> dict[str, Any]:
+        self.settle()
         return {
             "curves": self.curves,
             "cost": self.cost,
+            "times": self.times,
             "sums": self._sums,
             "counts": self._counts,
         }
@@ -79,5 +134,6 @@ class Trace:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.curves = state["curves"]
         self.cost |= state["cost"]
+        self.times = state["times"]
         self._sums = state["sums"]
         self._counts = state["counts"]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import torch
+
 from kdbench.api import Finished, Measure, hookimpl
+from kdbench.engine.faults import raise_if_machine
 from kdbench.measure.quality import QUALITY
 from kdbench.measure.size import SIZE
 from kdbench.measure.speed import SPEED
@@ -21,7 +24,8 @@ def measure_all(
 ) -> tuple[dict[str, float | None], list[str]]:
     """Every measure of this scope by name, and what went wrong with which.
 
-    A measure that raises or is not finite is None, so that none can cost a run.
+    A measure that raises or is not finite is None, so that none can cost a run; faults
+    of the machine are raised.
     """
     values: dict[str, float | None] = {}
     problems = []
@@ -36,6 +40,7 @@ def measure_all(
                 known = value is not None and math.isfinite(value)
                 values[name] = float(value) if known else None  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            raise_if_machine(error, torch.device(finished.device), measure.name)
             values[measure.name] = None
             problems.append(f"measure {measure.name}: {type(error).__name__}: {error}")
     return values, problems

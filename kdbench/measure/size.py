@@ -19,6 +19,21 @@ def parameters(model: nn.Module) -> int | None:
     return known if known != 0 else sum(p.numel() for p in model.parameters())
 
 
+def is_as_built(spec: Model, dataset: Dataset, found: float | None) -> bool:
+    """Whether a student of `found` parameters is what its model builds.
+
+    It is timed later then, on its own. A fitted one depends on what it learned, and a
+    level 4 strategy may return another network: they are timed when they finish, while
+    other runs may be training.
+    """
+    if spec.learner == "fitted":
+        return False
+    fresh = dataset.build(spec).eval()
+    if spec.deploy is not None:
+        fresh = spec.deploy(fresh)
+    return parameters(fresh) == found
+
+
 def macs(model: nn.Module, one: Tensor) -> float | None:
     """Multiply-accumulates of one forward pass of `one`, a batch of one item.
 

@@ -60,7 +60,7 @@ class TappedModel:
         self.module = module
         self._precision = precision
         self._caught: dict[str, Tensor] = {}
-        self._classifier = classifier_of(spec, module)
+        self.classifier = classifier_of(spec, module)
         self.paths = resolve(spec, module, wanted)
         for name, path in self.paths.items():
             self._tap(name, path)
@@ -88,7 +88,7 @@ class TappedModel:
             logits = self.module(inputs)
             features = {name: self._caught[name] for name in self.paths}
         self._caught.clear()
-        return Outputs(logits, MappingProxyType(features), self._classifier)
+        return Outputs(logits, MappingProxyType(features), self.classifier)
 
 
 def classifier_of(spec: Model, module: nn.Module) -> nn.Linear | None:

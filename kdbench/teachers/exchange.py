@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kdbench.api import Pair, UserError
 from kdbench.config import Suite, read_suite
-from kdbench.job import weights_path
 from kdbench.plugins import Host, code_of
+from kdbench.recording import weights_path
 from kdbench.records import ENGINE, PROTOCOL, Run
 from kdbench.store import load
 from kdbench.teachers.imported import PREFIX, keep, path_of

@@ -17,8 +17,8 @@ from torch import Tensor
 from kdbench.api import Data, UserError
 from kdbench.cache import cache_dir
 from kdbench.data.checks import loaded
-from kdbench.job import weights_path
 from kdbench.plugins import Host
+from kdbench.recording import weights_path
 from kdbench.records import Record, Run
 from kdbench.store import read_record, write_record
 from kdbench.teachers.imported import PREFIX, path_of

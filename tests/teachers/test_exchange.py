@@ -145,7 +145,7 @@ def test_mistakes_with_kdbenchs_own_files(kdbench, teacher, tmp_path):
 
 
 def test_a_student_is_no_teacher(kdbench, teacher, tmp_path):
-    from kdbench.job import weights_path
+    from kdbench.recording import weights_path
     from kdbench.weights import Trained, read_state
 
     folder = tmp_path / "results" / "digits"

@@ -14,8 +14,8 @@ from kdbench.api import Data, Split, UserError
 from kdbench.config import Suite
 from kdbench.data.digits import load as load_digits
 from kdbench.engine.teacher import weights_hash
-from kdbench.job import weights_path
 from kdbench.plugins import Host
+from kdbench.recording import weights_path
 from kdbench.records import RMSE, TOP1, Recipe
 from kdbench.session import Session
 from kdbench.store import write_record

@@ -1,0 +1,131 @@
+"""A lesson: one batch, its views and the teachers' answers, made once for all learners.
+
+Whoever asks first makes them; each learner is charged as if it were alone, and by its
+share.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor
+
+from kdbench.api import Outputs, Strategy
+from kdbench.engine.clock import Clock, Spent
+from kdbench.engine.feed import Feed
+from kdbench.engine.teacher import Ask, TeacherStage
+from kdbench.engine.trace import Trace
+
+
+class Attendant(Protocol):
+    """Who is given a lesson: the views it sees, and which teachers it asks about which.
+
+    "" is the batch as it is.
+    """
+
+    strategy: Strategy
+    trace: Trace
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def sees(self) -> tuple[str, ...]: ...
+
+    @property
+    def asks(self) -> tuple[Ask, ...]: ...
+
+
+@dataclass(frozen=True)
+class _Bill:
+    """What a learner pays: a part of the cost, and the thing that all its users share.
+
+    `shared` is false for what was made in an earlier step, for others.
+    """
+
+    trace: Trace
+    part: str
+    thing: Hashable
+    time: Spent
+    shared: bool = True
+
+
+class Lesson:
+    """One step of a group."""
+
+    def __init__(self, feed: Feed, teachers: TeacherStage, epoch: int, step: int):
+        self.position = (epoch, step)
+        self._feed = feed
+        self._teachers = teachers
+        self._clock = Clock(feed.device)
+        self._attended: set[Attendant] = set()
+        self._bills: list[_Bill] = []
+        self._answers: Mapping[Ask, Outputs] = {}
+        self._versions: list[int] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.step = self._feed.at(*self.position)
+        self._teachers.begin(self.step)
+
+    def given(self, learner: Attendant) -> dict[Ask, Outputs]:
+        """The teachers' answers for it; the views that it sees are in `step` then."""
+        taps = learner.strategy.taps
+        self._feed.add_views(self.step, learner.sees[1:])
+        answers = self._teachers.answers(learner.asks, taps)
+        if learner not in self._attended:
+            self._attended.add(learner)
+            for view in learner.sees:
+                taken = self.step.seconds[view]
+                self._bills.append(_Bill(learner.trace, "data", view, taken))
+            for charge in self._teachers.charges(learner, learner.asks, taps):
+                learner.trace.cost["teacher_forwards"] += charge.batches
+                bill = charge.part, charge.time, charge.shared
+                self._bills.append(_Bill(learner.trace, "teacher", *bill))
+        for outputs in answers.values():
+            outputs.shared.begin()
+            outputs.shared.stopwatch = self._stopwatch
+        self._answers = answers
+        self._versions = self._counted()
+        return answers
+
+    def _stopwatch(self) -> Callable[[], Spent]:
+        return partial(self._clock.since, self._clock.now())
+
+    def spoiled(self, learner: Attendant) -> bool:
+        """End the learner's part: whether it wrote to what all share.
+
+        Then the lesson is made anew. What it had made of an answer for all (`once`) is
+        the teachers' work, not its own.
+        """
+        for ask, outputs in self._answers.items():
+            for key, time in outputs.shared.charges.items():
+                self._bills.append(_Bill(learner.trace, "teacher", (ask, key), time))
+                if key in outputs.shared.made:
+                    for part in ("own", "loss"):
+                        learner.trace.spend(part, time, -1)
+        spoiled = self._counted() != self._versions or any(
+            outputs.shared.written() for outputs in self._answers.values()
+        )
+        self._answers = {}
+        if spoiled:
+            self._begin()
+        return spoiled
+
+    def _counted(self) -> list[int]:
+        """The counts that torch keeps of in-place writes."""
+        shared: Sequence[Tensor] = [*self.step.tensors, *self._teachers.shared()]
+        return [tensor._version for tensor in shared]
+
+    def charge(self) -> None:
+        """Charge all who attended, in full and by their share."""
+        users = Counter((bill.part, bill.thing) for bill in self._bills)
+        for bill in self._bills:
+            if bill.shared:
+                users_of = users[bill.part, bill.thing]
+                bill.trace.charge(bill.part, bill.time, users_of)
+            else:
+                bill.trace.spend(bill.part, bill.time)
