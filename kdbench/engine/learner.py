@@ -195,7 +195,8 @@ class Learner:
             with torch.no_grad():
                 peers = self._answers(step, self._phase.peers, self._asked_views)
         with timed("loss"):
-            terms, total = self.loss(step, teachers, students, peers, kind)
+            terms = self.terms(step, teachers, students, peers, kind)
+            total = total_of(terms)
         with timed("backward"):
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(total)
@@ -207,15 +208,16 @@ class Learner:
         seed_global(seed, self.feed.device)
         self._generator.manual_seed(seed)
 
-    def loss(
+    def terms(
         self,
         step: Step,
         teachers: Mapping[Ask, Outputs],
         students: Mapping[str, tuple[Outputs, ...]],
         peers: Mapping[str, tuple[Outputs, ...]],
         kind: type[Batch] = Batch,
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """The strategy's terms and their sum, from everyone's answers by view."""
+        strategy: Strategy | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms of the strategy, or of another one, from everyone's answers."""
         epoch, progress = self._progress(step)
         taught = {
             view: (
@@ -252,8 +254,7 @@ class Learner:
                 for name in self.strategy.views
             },
         )
-        terms = self.strategy.at(progress).terms(batch)
-        return terms, total_of(terms)
+        return (strategy or self.strategy).at(progress).terms(batch)
 
     def _seen(self, ask: Ask, outputs: Outputs) -> Outputs:
         """A teacher's answer with the strategy's own features, not the company's."""
@@ -270,6 +271,7 @@ class Learner:
         """The optimiser's step, at the learning rate that the schedule has here."""
         self.set_rate(step)
         self.optimiser.step()
+        self.optimiser.zero_grad()  # its memory is the next learner's
 
     def set_rate(self, step: Step) -> float:
         """Give the optimiser the learning rate that the schedule has here."""

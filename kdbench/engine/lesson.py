@@ -17,7 +17,7 @@ from torch import Tensor
 from kdbench.api import Outputs, Strategy
 from kdbench.engine.clock import Clock, Spent
 from kdbench.engine.feed import Feed
-from kdbench.engine.teacher import Ask, TeacherStage
+from kdbench.engine.teacher import Ask, Charge, TeacherStage
 from kdbench.engine.trace import Trace
 
 
@@ -41,12 +41,12 @@ class Attendant(Protocol):
 
 @dataclass(frozen=True)
 class _Bill:
-    """What a learner pays: a part of the cost, and the thing that all its users share.
+    """What learners pay: a part of the cost, and the thing that all its users share.
 
     `shared` is false for what was made in an earlier step, for others.
     """
 
-    trace: Trace
+    traces: Sequence[Trace]
     part: str
     thing: Hashable
     time: Spent
@@ -71,20 +71,30 @@ class Lesson:
         self.step = self._feed.at(*self.position)
         self._teachers.begin(self.step)
 
-    def given(self, learner: Attendant) -> dict[Ask, Outputs]:
-        """The teachers' answers for it; the views that it sees are in `step` then."""
+    def given(self, *learners: Attendant) -> dict[Ask, Outputs]:
+        """The teachers' answers for a learner, or for several who see and ask the same.
+
+        The views that it sees are in `step` then.
+        """
+        learner = learners[0]
         taps = learner.strategy.taps
         self._feed.add_views(self.step, learner.sees[1:])
         answers = self._teachers.answers(learner.asks, taps)
-        if learner not in self._attended:
-            self._attended.add(learner)
+        new = [one for one in learners if one not in self._attended]
+        if new:
+            self._attended.update(new)
+            traces = [one.trace for one in new]
             for view in learner.sees:
                 taken = self.step.seconds[view]
-                self._bills.append(_Bill(learner.trace, "data", view, taken))
-            for charge in self._teachers.charges(learner, learner.asks, taps):
-                learner.trace.cost["teacher_forwards"] += charge.batches
+                self._bills.append(_Bill(traces, "data", view, taken))
+            owed: dict[Charge, list[Trace]] = {}
+            for one in new:
+                for charge in self._teachers.charges(one, one.asks, taps):
+                    owed.setdefault(charge, []).append(one.trace)
+                    one.trace.cost["teacher_forwards"] += charge.batches
+            for charge, payers in owed.items():
                 bill = charge.part, charge.time, charge.shared
-                self._bills.append(_Bill(learner.trace, "teacher", *bill))
+                self._bills.append(_Bill(payers, "teacher", *bill))
         for outputs in answers.values():
             outputs.shared.begin()
             outputs.shared.stopwatch = self._stopwatch
@@ -95,18 +105,21 @@ class Lesson:
     def _stopwatch(self) -> Callable[[], Spent]:
         return partial(self._clock.since, self._clock.now())
 
-    def spoiled(self, learner: Attendant) -> bool:
-        """End the learner's part: whether it wrote to what all share.
+    def spoiled(self, *learners: Attendant) -> bool:
+        """End the part of one learner, or of several as one: whether they wrote to
+        what all share.
 
-        Then the lesson is made anew. What it had made of an answer for all (`once`) is
-        the teachers' work, not its own.
+        Then the lesson is made anew. What they had made of an answer for all (`once`)
+        is the teachers' work, not their own.
         """
         for ask, outputs in self._answers.items():
             for key, time in outputs.shared.charges.items():
-                self._bills.append(_Bill(learner.trace, "teacher", (ask, key), time))
+                traces = [learner.trace for learner in learners]
+                self._bills.append(_Bill(traces, "teacher", (ask, key), time))
                 if key in outputs.shared.made:
-                    for part in ("own", "loss"):
-                        learner.trace.spend(part, time, -1)
+                    for trace in traces:
+                        for part in ("own", "loss"):
+                            trace.spend(part, time, -1 / len(learners))
         spoiled = self._counted() != self._versions or any(
             outputs.shared.written() for outputs in self._answers.values()
         )
@@ -122,10 +135,12 @@ class Lesson:
 
     def charge(self) -> None:
         """Charge all who attended, in full and by their share."""
-        users = Counter((bill.part, bill.thing) for bill in self._bills)
+        users: Counter[tuple[str, Hashable]] = Counter()
         for bill in self._bills:
-            if bill.shared:
-                users_of = users[bill.part, bill.thing]
-                bill.trace.charge(bill.part, bill.time, users_of)
-            else:
-                bill.trace.spend(bill.part, bill.time)
+            users[bill.part, bill.thing] += len(bill.traces)
+        for bill in self._bills:
+            for trace in bill.traces:
+                if bill.shared:
+                    trace.charge(bill.part, bill.time, users[bill.part, bill.thing])
+                else:
+                    trace.spend(bill.part, bill.time)

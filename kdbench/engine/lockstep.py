@@ -9,8 +9,8 @@ from kdbench.engine.feed import Feed
 from kdbench.engine.learner import Learner
 from kdbench.engine.lesson import Lesson
 from kdbench.engine.saver import Saver
-from kdbench.engine.stack import united
 from kdbench.engine.teacher import TeacherStage
+from kdbench.engine.units import united
 
 Told = Callable[[Learner, int, float], None]
 """Called after an epoch with the learner, the epoch (from 1) and its headline."""

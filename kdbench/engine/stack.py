@@ -11,117 +11,29 @@ The stack's rows never meet: what is not finite in one member stays there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kdbench.api import Outputs
-from kdbench.engine.clock import Clock, Spent
+from kdbench.engine.clock import Clock, Spent, spent
+from kdbench.engine.family import Family, kin
 from kdbench.engine.faults import raise_if_machine, reason_of, told_apart
 from kdbench.engine.joint import Share, share_of, step_together
 from kdbench.engine.learner import SPOILED, Learner, Position
 from kdbench.engine.lesson import Lesson
+from kdbench.engine.membership import Member
 from kdbench.engine.stacked_layers import Linear, stacked_layer, stand_alone
-from kdbench.models.chain import Chain, NoChainError, chain_of
-from kdbench.models.taps import TappedModel
-
-
-class Unit(Protocol):
-    """What the training loop steps: a learner, or several as one."""
-
-    def due(self, position: Position) -> bool: ...
-
-    def step(self, lesson: Lesson) -> None: ...
-
-
-@contextmanager
-def united(learners: Sequence[Learner]) -> Iterator[list[Unit]]:
-    """The learners, those that can be stacked as one, for an epoch.
-
-    Stacked are those of one model at one position, if their recipe says so; they stand
-    alone again afterwards.
-    """
-    alike: dict[tuple[object, ...], list[_Member]] = {}
-    units: list[Unit] = []
-    for learner in learners:
-        member = _member(learner)
-        if member is None:
-            units.append(learner)
-        else:
-            alike.setdefault((learner.run.students, learner.position), []).append(
-                member
-            )
-    stacks = []
-    for members in alike.values():
-        if len(members) > 1:
-            with told_apart(members[0].learner.feed.device, "stacking students"):
-                stacks.append(Stack(members))
-        else:
-            units.append(members[0].learner)
-    try:
-        yield [*units, *stacks]
-    finally:
-        for stack in stacks:
-            stack.part()
-
-
-@dataclass
-class _Member:
-    """A learner that can be stacked, and where in the chain its taps read."""
-
-    learner: Learner
-    student: TappedModel
-    chain: Chain
-    taps: dict[str, int]
-    slot: int = 0
-
-    def leaves(self, places: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Its copies (B, D) in float32 of what it reads, by place."""
-        leaves = {}
-        for at in {*self.taps.values(), len(places) - 1}:
-            mine = places[at][self.slot].to(torch.float32, copy=True)
-            leaves[at] = mine.contiguous().requires_grad_()
-        return leaves
-
-    def outputs(self, leaves: Mapping[int, Tensor]) -> Outputs:
-        """Its answer, as its own student would give it."""
-        features = {tap: leaves[at] for tap, at in self.taps.items()}
-        logits = leaves[max(leaves)]
-        return Outputs(logits, MappingProxyType(features), self.student.classifier)
-
-
-def _member(learner: Learner) -> _Member | None:
-    """The learner as a member of a stack, or None where it has to go alone."""
-    student = learner.sole
-    if not learner.recipe.stack or learner.failure is not None or student is None:
-        return None
-    parts = list(student.module.modules())
-    hooks = sum(len(x._forward_hooks) + len(x._forward_pre_hooks) for x in parts)
-    if hooks > len(student.paths):  # somebody else watches the layers
-        return None
-    if not all(p.requires_grad for p in student.module.parameters()):
-        return None
-    try:
-        chain = chain_of(student.module, learner.feed.sample(2))
-    except NoChainError:
-        return None
-    taps = {tap: chain.place_of(path) for tap, path in student.paths.items()}
-    found = {tap: at for tap, at in taps.items() if at}
-    if len(found) < len(taps):
-        return None
-    return _Member(learner, student, chain, found)
+from kdbench.engine.terms import total_of
 
 
 class Stack:
     """Several learners, one step at a time."""
 
-    def __init__(self, members: Sequence[_Member]):
+    def __init__(self, members: Sequence[Member]):
         self._members = members
         self._alone: list[Learner] = []
         self._shares: dict[int, Share] = {}
@@ -131,6 +43,10 @@ class Stack:
         rough = first.recipe.precision == "bfloat16"
         for slot, member in enumerate(members):
             member.slot = slot
+            member.learner.optimiser.zero_grad()  # of a step that it took alone
+            member.learner.trace.source = self._hand_over
+        self._families = _families(members)
+        self._owed: dict[str, float] = {}
         self._layers = [
             stacked_layer([m.student.module.get_submodule(p) for m in members], rough)
             for p in members[0].chain.layers
@@ -138,8 +54,28 @@ class Stack:
 
     def part(self) -> None:
         """Give all members parameters and buffers of their own again."""
+        self._hand_over()
         for member in self._members:
+            member.learner.trace.source = None
             stand_alone(member.student.module)
+
+    def _hand_over(self) -> None:
+        """Give the traces what was added up for several, before they are read."""
+        for family in self._families:
+            family.hand_over()
+        for part, time in self._owed.items():
+            for member in self._members:
+                member.learner.trace.spend(part, time / len(self._members))
+        self._owed.clear()
+
+    def _share(self, part: str, time: Spent, members: Sequence[Member]) -> None:
+        """Charge what was done for all to each, in equal parts."""
+        for name in (part, "own"):
+            if isinstance(time, float) and len(members) == len(self._members):
+                self._owed[name] = self._owed.get(name, 0.0) + time
+            else:
+                for member in members:
+                    member.learner.trace.spend(name, time, 1 / len(members))
 
     def due(self, position: Position) -> bool:
         """Whether this step is still to do."""
@@ -165,13 +101,30 @@ class Stack:
         for learner in alone:
             learner.step(lesson)
 
-    def _step(self, lesson: Lesson, members: Sequence[_Member]) -> None:
+    def _step(self, lesson: Lesson, members: Sequence[Member]) -> None:
         places = self._forward(lesson, members)
         if places is None:
             for member in members:
                 self._go_alone(member, lesson)
             return
-        taught = [t for m in members if (t := self._taught(m, lesson, places))]
+        by_learner = {m.learner: m for m in members}
+        taught = []
+        for family in list(self._families):
+            own = [by_learner[x] for x in family.learners if x in by_learner]
+            together = None
+            if len(own) == len(family.learners):
+                together = self._taught_as_one(family, own, lesson, places)
+            if together is None:  # somebody is gone, or it cannot be done so
+                family.hand_over()
+                self._families.remove(family)
+                continue
+            taught.append(together)
+            for learner in family.learners:
+                del by_learner[learner]
+        for member in by_learner.values():
+            alone = self._taught(member, lesson, places)
+            if alone:
+                taught.append(alone)
         for layer in self._layers:
             layer.commit()
         if taught:
@@ -179,7 +132,7 @@ class Stack:
             self._update(taught, lesson)
 
     def _forward(
-        self, lesson: Lesson, members: Sequence[_Member]
+        self, lesson: Lesson, members: Sequence[Member]
     ) -> list[Tensor] | None:
         """What stands at each place of the chain, (K, B, D); None where that fails."""
         started = self._clock.now()
@@ -194,11 +147,11 @@ class Stack:
         except (RuntimeError, ValueError) as error:  # a batch of one, with batch norm
             raise_if_machine(error, self._device, "stacked students")
             return None
-        _share("student", self._clock.since(started), members)
+        self._share("student", self._clock.since(started), members)
         return places
 
     def _taught(
-        self, member: _Member, lesson: Lesson, places: Sequence[Tensor]
+        self, member: Member, lesson: Lesson, places: Sequence[Tensor]
     ) -> _Taught | None:
         """The member's terms and its slices' gradients; None where it stops here."""
         learner = member.learner
@@ -212,8 +165,8 @@ class Stack:
             students = {view: () if view else (own,) for view in learner.sees}
             peers: dict[str, tuple[Outputs, ...]] = dict.fromkeys(learner.sees, ())
             with learner.trace.timed("loss"):
-                found, total = learner.loss(lesson.step, teachers, students, peers)
-                terms.update(found)
+                terms.update(learner.terms(lesson.step, teachers, students, peers))
+                total = total_of(terms)
             with learner.trace.timed("backward"):
                 for group in learner.optimiser.param_groups:
                     for parameter in group["params"]:  # zero_grad() asks for more
@@ -226,11 +179,44 @@ class Stack:
         elif error is not None:
             self._go_alone(member, lesson)
         else:
-            slices = {at: x.grad for at, x in leaves.items() if x.grad is not None}
-            return _Taught(member, terms, slices)
+            one = slice(member.slot, member.slot + 1)
+            return _Taught([member], one, terms, _slices(leaves, own=True))
         return None
 
-    def _go_alone(self, member: _Member, lesson: Lesson) -> None:
+    def _taught_as_one(
+        self,
+        family: Family,
+        members: Sequence[Member],
+        lesson: Lesson,
+        places: Sequence[Tensor],
+    ) -> _Taught | None:
+        """All members of a family; None where it has to be done one by one."""
+        teachers = lesson.given(*family.learners)
+        started = self._clock.now()
+        first = members[0]
+        where = torch.tensor([member.slot for member in members], device=self._device)
+        leaves = {
+            at: places[at][where].float().contiguous().requires_grad_()
+            for at in {*first.taps.values(), len(places) - 1}
+        }
+        first.learner.seed(lesson.step)
+        try:
+            terms = family.terms(lesson.step, teachers, leaves, first.taps)
+            total = total_of({name: value.sum() for name, value in terms.items()})
+            middle = self._clock.now()
+            torch.autograd.backward(total)
+        except Exception as error:  # noqa: BLE001 - of any kind; alone it tells more
+            raise_if_machine(error, self._device, first.learner.run.label)
+            lesson.spoiled(*family.learners)
+            return None
+        self._share("loss", spent(started, middle), members)
+        self._share("backward", self._clock.since(middle), members)
+        if lesson.spoiled(*family.learners):
+            return None
+        family.add(terms)
+        return _Taught(members, where, {}, _slices(leaves))
+
+    def _go_alone(self, member: Member, lesson: Lesson) -> None:
         """Take this step, and the epoch's others, outside the stack."""
         stand_alone(member.student.module)
         self._alone.append(member.learner)
@@ -244,88 +230,123 @@ class Stack:
             own = [t for t in taught if at in t.gradients]
             if own and gradient is None:
                 gradient = torch.zeros_like(places[at])
-            for one in own:
+            for some in own:
                 assert gradient is not None  # noqa: S101 - made above
                 # rounded before it is added, as autograd does
-                gradient[one.member.slot] += one.gradients[at].to(gradient.dtype)
+                gradient[some.where] += some.gradients[at].to(gradient.dtype)
             if gradient is not None:
                 gradient = self._layers[at - 1].backward(gradient)
-        _share("backward", self._clock.since(started), [t.member for t in taught])
+        there = [member for some in taught for member in some.members]
+        self._share("backward", self._clock.since(started), there)
 
     def _update(self, taught: Sequence[_Taught], lesson: Lesson) -> None:
         """Everyone's optimiser, by one call for those that can share it."""
-        together: dict[float, list[_Taught]] = {}
-        for one in taught:
-            learner = one.member.learner
-            if self._shared(one) is None:
-                _finish(one, lesson, partial(self._update_alone, one, lesson))
-            else:
-                together.setdefault(learner.set_rate(lesson.step), []).append(one)
-        for lr, several in together.items():
+        together: dict[float, list[Member]] = {}
+        for some in taught:
+            for member in some.members:
+                if self._shared(member, some.depth) is None:
+                    alone = partial(self._update_alone, member, some.depth, lesson)
+                    _finish(member, some.terms, lesson, alone)
+                else:
+                    rate = member.learner.set_rate(lesson.step)
+                    together.setdefault(rate, []).append(member)
+        terms = {member.slot: t.terms for t in taught for member in t.members}
+        for lr, members in together.items():
             started = self._clock.now()
-            shares = [x for one in several if (x := self._shared(one))]
+            shares = [self._shares[member.slot] for member in members]
             for share in shares:
                 share.take_up()
             step_together(shares, lr)
-            _share("optimiser", self._clock.since(started), [t.member for t in several])
-            for one in several:
-                learner = one.member.learner
-                has_more = learner.adapters is not None
-                _finish(one, lesson, learner.optimiser.step if has_more else None)
+            self._share("optimiser", self._clock.since(started), members)
+            for member in members:
+                learner = member.learner
+                more = None if learner.adapters is None else learner.optimiser.step
+                _finish(member, terms[member.slot], lesson, more)
 
-    def _shared(self, one: _Taught) -> Share | None:
+    def _shared(self, member: Member, depth: int) -> Share | None:
         """The member's share of a common update; None if it has to make its own.
 
         Its own is the first, which makes the optimiser's state, and any that leaves
         parameters out.
         """
-        slot, learner = one.member.slot, one.member.learner
-        if max(one.gradients, default=0) < len(self._layers):
+        if depth < len(self._layers):
             return None
-        if slot not in self._shares:
-            known = [pair for layer in self._layers for pair in layer.of(slot)]
+        if member.slot not in self._shares:
+            known = [pair for layer in self._layers for pair in layer.of(member.slot)]
             parameters, gradients = zip(*known, strict=True)
-            share = share_of(learner.optimiser, parameters, gradients)
+            share = share_of(member.learner.optimiser, parameters, gradients)
             if share is None:
                 return None
-            self._shares[slot] = share
-        return self._shares[slot]
+            self._shares[member.slot] = share
+        return self._shares[member.slot]
 
-    def _update_alone(self, one: _Taught, lesson: Lesson) -> None:
+    def _update_alone(self, member: Member, depth: int, lesson: Lesson) -> None:
         # layers behind the last place that it learns from have no gradient at all
-        for layer in self._layers[: max(one.gradients, default=0)]:
-            for parameter, gradient in layer.of(one.member.slot):
+        for layer in self._layers[:depth]:
+            for parameter, gradient in layer.of(member.slot):
                 if parameter.grad is not None:  # a loss used the live layer
                     gradient += parameter.grad
                 parameter.grad = gradient
-        one.member.learner.update(lesson.step)
+        member.learner.update(lesson.step)
+        member.learner.optimiser.zero_grad()  # or they would be added in the next step
 
 
 @dataclass
 class _Taught:
-    """A member after its loss: the terms, and gradients (B, D) by place."""
+    """Members after their loss: where they stand, gradients (k, B, D) by place.
 
-    member: _Member
+    `terms` are those of one member; a family keeps its own.
+    """
+
+    members: Sequence[Member]
+    where: Tensor | slice
     terms: dict[str, Tensor]
     gradients: dict[int, Tensor]
 
+    @property
+    def depth(self) -> int:
+        """The last place that they learn from."""
+        return max(self.gradients, default=0)
 
-def _finish(one: _Taught, lesson: Lesson, last: Callable[[], object] | None) -> None:
+
+def _slices(leaves: Mapping[int, Tensor], own: bool = False) -> dict[int, Tensor]:
+    """The gradients of leaves (k, B, D), or of one member's `own` (B, D)."""
+    found = {at: x.grad for at, x in leaves.items() if x.grad is not None}
+    return {at: x[None] for at, x in found.items()} if own else found
+
+
+def _families(members: Sequence[Member]) -> list[Family]:
+    """Those whose losses can be computed as one."""
+    alike: dict[object, list[Learner]] = {}
+    for member in members:
+        key = kin(member.learner)
+        if key is not None:
+            alike.setdefault(key, []).append(member.learner)
+    return [Family(learners) for learners in alike.values() if len(learners) > 1]
+
+
+def _finish(
+    member: Member,
+    terms: Mapping[str, Tensor],
+    lesson: Lesson,
+    last: Callable[[], object] | None,
+) -> None:
     """The last of the member's step, and what the trace is told."""
-    learner = one.member.learner
-
-    def finish() -> None:
-        if last is not None:
-            with learner.trace.timed("optimiser"):
-                last()
-        for name, value in one.terms.items():
-            learner.trace.add(name, value)
-
+    learner = member.learner
     epoch, step = lesson.position
-    error = _attempt(learner, finish)
-    if error is not None:
-        where = f"epoch {epoch + 1}, step {step + 1}"
-        learner.failure = f"{reason_of(error)} in {where}"
+    if last is not None or terms:
+
+        def finish() -> None:
+            if last is not None:
+                with learner.trace.timed("optimiser"):
+                    last()
+            for name, value in terms.items():
+                learner.trace.add(name, value)
+
+        error = _attempt(learner, finish)
+        if error is not None:
+            where = f"epoch {epoch + 1}, step {step + 1}"
+            learner.failure = f"{reason_of(error)} in {where}"
     learner.position = (epoch, step + 1)
 
 
@@ -343,10 +364,3 @@ def _attempt(learner: Learner, act: Callable[[], None]) -> BaseException | None:
         raise_if_machine(error, learner.feed.device, f"{learner.run.label}, stacked")
         return error
     return None
-
-
-def _share(part: str, time: Spent, members: Sequence[_Member]) -> None:
-    """Charge what was done for all to each, in equal parts."""
-    for member in members:
-        for name in (part, "own"):
-            member.learner.trace.spend(name, time, 1 / len(members))

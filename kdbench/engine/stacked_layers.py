@@ -24,6 +24,8 @@ def stacked_layer(modules: Sequence[nn.Module], rough: bool) -> Layer:
         return Linear(modules, rough)
     if isinstance(modules[0], nn.BatchNorm1d):
         return BatchNorm(modules, rough)
+    if type(modules[0]) is nn.ReLU:
+        return ReLU(modules, rough)
     return Layer(modules, rough)
 
 
@@ -86,6 +88,18 @@ class Layer:
 
     def commit(self) -> None:
         """Keep what the last forward pass learned of its inputs."""
+
+
+class ReLU(Layer):
+    """max(x, 0), whose gradient passes where the result is above 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._y = torch.relu(x)
+        return self._y
+
+    def backward(self, gradient: Tensor) -> Tensor | None:
+        below: Tensor = torch.ops.aten.threshold_backward(gradient, self._y, 0)
+        return below
 
 
 class BatchNorm(Layer):

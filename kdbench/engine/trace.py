@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,8 @@ class Trace:
         self.cost |= dict.fromkeys(counts, 0)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self.source: Callable[[], None] | None = None
+        """Called before the sums are read, by whoever keeps them meanwhile."""
         self._unread: list[tuple[str, str, Spent, float]] = []
 
     def add(self, term: str, value: Tensor) -> None:
@@ -65,6 +67,18 @@ class Trace:
         known = self._sums.get(term)
         self._sums[term] = value if known is None else known + value
         self._counts[term] = self._counts.get(term, 0) + 1
+
+    def sum_of(self, term: str) -> Tensor:
+        """The epoch's sum so far, on the device; 0 where there is none."""
+        return self._sums.get(term, torch.zeros((), dtype=torch.float64))
+
+    def put_sum(self, term: str, value: Tensor) -> None:
+        """Replace the epoch's sum; `count` counts its steps."""
+        self._sums[term] = value.clone()
+
+    def count(self, terms: Iterable[str]) -> None:
+        for term in terms:
+            self._counts[term] = self._counts.get(term, 0) + 1
 
     def spend(self, part: str, time: Spent, factor: float = 1.0) -> None:
         """Charge `factor` of this time to a part of the cost ("own", "data", ...)."""
@@ -79,7 +93,9 @@ class Trace:
         times[part] = times.get(part, 0.0) + time
 
     def settle(self) -> None:
-        """Read the times that a GPU still had to tell."""
+        """Read the times that a GPU still had to tell, and sums kept elsewhere."""
+        if self.source:
+            self.source()
         for phase, part, time, factor in self._unread:
             self._spend(phase, part, factor * seconds(time))
         self._unread.clear()

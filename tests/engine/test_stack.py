@@ -13,7 +13,8 @@ from torch import nn
 
 from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.learner import Learner
-from kdbench.engine.stack import Stack, united
+from kdbench.engine.stack import Stack
+from kdbench.engine.units import united
 
 # modules beside the tests are found by name, as in tests/bench
 sys.path.insert(0, str(Path(__file__).parent))

@@ -67,7 +67,10 @@ def test_a_wrong_formula_is_noticed(given, assert_same, right, wrong):
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("return kl * temperature**2", "return kl"), ('"batchmean"', '"sum"')],
+    [
+        ("return kl * temperature**2", "return kl"),
+        (").sum() / len(student)", ").sum()"),
+    ],
 )
 def test_a_wrong_divergence_is_noticed(given, assert_same, monkeypatch, right, wrong):
     monkeypatch.setattr(kd, "soft_kl", mutated(losses, right, wrong).soft_kl)
