@@ -325,6 +325,7 @@ def test_two_processes_with_workers_at_once(begin, alone, helpers, tmp_path):
     same_bits(helpers, helpers["by_cell"](tmp_path / "results/digits"), alone(seeds=2))
 
 
+@pytest.mark.slow
 def test_a_killed_partners_runs_are_taken_over(begin, alone, helpers, tmp_path):
     folder = tmp_path / "results" / "digits"
     first = begin("--seeds", "1", "--executor", "here")

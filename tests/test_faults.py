@@ -203,7 +203,9 @@ def test_an_own_loop_without_memory_says_so(run, tmp_path, monkeypatch):
     assert "needs more memory than there is" in records["digits-mlp/alone/0"].reason
 
 
-@pytest.mark.parametrize("executor", ["here", "local"])
+@pytest.mark.parametrize(
+    "executor", ["here", pytest.param("local", marks=pytest.mark.slow)]
+)
 def test_a_lost_device_ends_the_command_and_not_the_runs(
     run, broken, same, hungry, steps, tmp_path, monkeypatch, executor
 ):
@@ -284,6 +286,7 @@ def test_a_record_that_cannot_be_written_ends_the_command(
     assert hungry.calls == before  # trained already: only measured and recorded
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_survived(plugin, run, same, tmp_path):
     """Real failures of writing, in every file of more than 8 kB."""
     command = [sys.executable, "-m", "kdbench.cli", "run", "digits"]
