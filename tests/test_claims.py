@@ -295,6 +295,7 @@ def alone(run_digits, tmp_path):
     return alone
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(begin, alone, helpers, tmp_path):
     """Both report all, each run was trained once, and bits are as by one process."""
     folder = tmp_path / "results" / "digits"

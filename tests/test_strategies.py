@@ -43,6 +43,7 @@ def trained(host, helpers, tmp_path_factory):
     return {r.run.strategy: r for r in records if not r.run.is_teacher}
 
 
+@pytest.mark.slow
 def test_every_strategy_learns(trained, host):
     """Twice the 10% of an untrained student at the least, and finite to the end."""
     for label, record in trained.items():
@@ -53,6 +54,7 @@ def test_every_strategy_learns(trained, host):
             assert all(math.isfinite(v) for v in known), name
 
 
+@pytest.mark.slow
 def test_every_strategy_lowers_its_own_loss(trained):
     ramped = {"dkd", "reviewkd", "ctkd", "split_transfer", "meta_pseudo_labels"}
     ramped |= {"confident_pseudo_label", "sharpened_pseudo_label"}
@@ -64,6 +66,7 @@ def test_every_strategy_lowers_its_own_loss(trained):
         assert last < first, label
 
 
+@pytest.mark.slow
 def test_adapters_are_counted_and_dropped(trained):
     """FitNet's regressor is trained, charged, and not part of the student."""
     record = trained["fitnet"]
@@ -71,6 +74,7 @@ def test_adapters_are_counted_and_dropped(trained):
     assert record.measures["parameters"] == trained["scratch"].measures["parameters"]
 
 
+@pytest.mark.slow
 def test_cost_counts_what_a_strategy_uses(trained):
     steps = 10 * 21
     whole = 22  # batches of the training set, about which its teacher is asked once

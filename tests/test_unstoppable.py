@@ -172,6 +172,7 @@ def killed_often(start, out, kills, check):
     return sum(landed)
 
 
+@pytest.mark.slow
 def test_two_kills(undisturbed, helpers, tmp_path):
     trained = killed_often(
         Spawned, tmp_path, 2, lambda folder: check(undisturbed, helpers, folder)
