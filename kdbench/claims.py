@@ -9,35 +9,40 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from kdbench.api import UserError
+from kdbench.atomic import Unwritable
 from kdbench.job import Emit, Job
 from kdbench.recording import weights_path
 from kdbench.records import Record, Run
 from kdbench.store import read_record
 
 LOCKS = ".locks"
+POLL_S = 0.5
 
 
 @contextmanager
 def locked(folder: Path, ids: Iterable[str]) -> Iterator[set[str]]:
     """Lock those of these runs that nobody else has locked, and yield their ids.
 
-    Raises OSError where the file system cannot lock.
+    Raises Unwritable where the file system cannot lock.
     """
-    (folder / LOCKS).mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         ours = set()
         for run_id in ids:
             try:
+                (folder / LOCKS).mkdir(parents=True, exist_ok=True)
                 lock = FileLock(folder / LOCKS / f"{run_id}.lock").acquire(timeout=0)
             except Timeout:
                 continue
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise Unwritable(error.errno, why, str(folder / LOCKS)) from error
             held.enter_context(lock)
             ours.add(run_id)
         yield ours
@@ -50,10 +55,24 @@ def is_free(folder: Path, run_id: str) -> bool:
 
 
 @contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait until no other process is within such a block for this folder."""
-    with FileLock(folder / ".lock"):
-        yield
+def one_at_a_time(folder: Path, stop: Callable[[], bool]) -> Iterator[bool]:
+    """Wait until no other process is within such a block for this folder.
+
+    Yields false, without the lock, where `stop()` turns true before.
+    """
+    with ExitStack() as held:
+        ours = False
+        while not ours:
+            try:
+                held.enter_context(FileLock(folder / ".lock").acquire(timeout=POLL_S))
+                ours = True
+            except Timeout:
+                if stop():
+                    break
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise Unwritable(error.errno, why, str(folder / ".lock")) from error
+        yield ours
 
 
 @contextmanager
@@ -129,7 +148,7 @@ def digests(folder: Path) -> Mapping[str, str]:
 def _digest(path: Path) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except OSError:  # there is none, or none that can be read
         return None
 
 

@@ -167,7 +167,8 @@ def make_jobs(
             early=early,
             needs=frozenset(run.id for run in group.teachers) & open_ids,
         )
-        at_once = os.cpu_count() or 1 if job.threads == 1 else 1
+        beside = job.threads == 1 and device == "cpu"
+        at_once = (os.cpu_count() or 1) if beside else 1
         parts = [
             dataclasses.replace(part, group=fits)
             for part in _parts(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -66,12 +66,16 @@ def perform(job: Job, host: Host, emit: Emit, stop: Callable[[], bool]) -> None:
     settle(torch.device(job.device), job.threads, recipe.deterministic)
     left, why = _attempt(job, host, emit, stop)
     release_memory()
-    if len(left) == 1:
+    if len(left) == len(job.group.runs) == 1:
         _Work(job, host, emit).fail(
             left[0],
             f"needs more memory than there is, even alone ({why}); a smaller "
             "batch_size needs less, as another recipe with tables of its own",
         )
+    elif len(left) == 1:
+        emit(("note", f"out of memory ({why}): {left[0].label} goes on alone"))
+        alone = replace(job.group, id=left[0].id, runs=tuple(left))
+        perform(replace(job, group=alone), host, emit, stop)
     elif left:
         emit(("note", f"out of memory ({why}): the group goes on in two halves"))
         for half in halves(job.group, left):
@@ -341,9 +345,10 @@ class _Work:
     def _record(self, run: Run, **values: Any) -> None:
         record = make_record(run, self.host, self.environment, **values)
         write_record(self.job.folder, record)
-        checkpoint.discard(self.job.folder / "checkpoints", run.id)
-        clear_unfinished(weights_path(self.job.folder, run.id))
         self.open.remove(run)
+        with suppress(OSError):  # what is left over harms nobody: the record stands
+            checkpoint.discard(self.job.folder / "checkpoints", run.id)
+            clear_unfinished(weights_path(self.job.folder, run.id))
         self.emit(("record", record))
 
 

@@ -270,8 +270,9 @@ class Session:
         if self.late and not known_records(self.folder):
             self._say(_late_words(len(todo), timed=False))
             return TIME_UP
-        with one_at_a_time(self.folder):
-            problems = self._measure_speed(plan)
+        with one_at_a_time(self.folder, self.stopping) as ours:
+            problems = self._measure_speed(plan) if ours else []
+            self.late, self._timed = self.late or not ours, self._timed and ours
             results = load([self.folder], plan.ids)
             asked = only(results, plan.ids)
             print_tables(asked, self.console)
@@ -319,7 +320,7 @@ class Session:
         try:
             renderers = [offer.thing for offer in self.host.all("renderers")]
             files = write(results, target, renderers)
-        except UserError as error:
+        except (UserError, OSError) as error:
             problems.append(str(error))
         return next((f for f in files if f.suffix == ".html"), target)
 

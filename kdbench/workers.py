@@ -243,19 +243,19 @@ def _start(files: Sequence[Path], stopping: Event) -> _Worker:
     process = _SPAWN.Process(
         target=_work, args=(theirs, tuple(files), stopping), daemon=True
     )
-    with _sigint_held_back():  # the child inherits it, until it has its own handler
+    with _signals_held_back():  # the child inherits it, until it has its own handler
         process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
 @contextmanager
-def _sigint_held_back() -> Iterator[None]:
-    """A Ctrl-C meanwhile arrives afterwards (where the system can do that)."""
+def _signals_held_back() -> Iterator[None]:
+    """A Ctrl-C or SIGTERM meanwhile arrives afterwards, where the system can do so."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(SIGNALS))
     try:
         yield
     finally:
@@ -264,12 +264,10 @@ def _sigint_held_back() -> Iterator[None]:
 
 def _work(pipe: Connection, files: Sequence[Path], stopping: Event) -> None:
     """A worker's life: jobs in, events out, until told to stop or left alone."""
-    for (
-        number
-    ) in SIGNALS:  # a whole group of processes gets them: the parent sees to it
+    for number in SIGNALS:  # the whole group of processes gets them: the parent acts
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     host = Host(files=files)
 

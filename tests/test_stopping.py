@@ -174,6 +174,8 @@ def test_stopped_again_and_again_in_time_gives_the_same_bits(
     assert records.keys() == known.keys()
     for cell, record in records.items():
         assert helpers["bits"](record) == helpers["bits"](known[cell])
+        counts = [x.cost.get("teacher_forwards") for x in (record, known[cell])]
+        assert counts[0] == counts[1]  # the pass over the training set is paid once
 
 
 def test_a_limit_reports_what_is_done_and_says_what_is_open(

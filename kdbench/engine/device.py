@@ -29,6 +29,8 @@ def settle(device: torch.device, threads: int, deterministic: bool) -> None:
     torch.set_num_threads(threads)
     keep_memory()
     if device.type == "cuda":
+        if device.index is not None:  # streams and events are those of the current one
+            torch.cuda.set_device(device)
         _settle_gpu(deterministic)
 
 

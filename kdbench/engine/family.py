@@ -30,12 +30,14 @@ def kin(learner: Learner) -> object | None:
     strategy = learner.strategy
     if learner.adapters is not None or not dataclasses.is_dataclass(strategy):
         return None
+    if strategy.label_fraction < 1:
+        return None
     if strategy.at(0.0).values() != strategy.at(1.0).values():
         return None
     settings = _settings(strategy)
     fixed = [(k, v) for k, v in settings.items() if not isinstance(v, float)]
     numbers = settings.keys() - {name for name, _ in fixed}
-    return (type(strategy), repr(fixed), *sorted(numbers), learner.asks)
+    return (type(strategy), repr(fixed), *sorted(numbers), learner.asks, learner.stage)
 
 
 def _settings(strategy: Strategy) -> dict[str, Any]:
@@ -95,7 +97,9 @@ class Family:
         for name, value in terms.items():
             known = self._sums.get(name)
             if known is None:
-                known = torch.stack([x.trace.sum_of(name) for x in self.learners])
+                known = torch.stack(
+                    [x.trace.sum_of(name).to(value.device) for x in self.learners]
+                )
             self._sums[name] = known + value.detach().double()
         for learner in self.learners:
             learner.trace.count(terms)

@@ -104,7 +104,8 @@ class CudaGraphs:
                 pass
 
     def apart(self, act: Callable[[], T]) -> tuple[T, bool]:
-        main, mode = torch.cuda.current_stream(), torch.cuda.get_sync_debug_mode()
+        main = torch.cuda.current_stream(self._device)
+        mode = torch.cuda.get_sync_debug_mode()
         self._stream.wait_stream(main)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

@@ -136,13 +136,16 @@ class Learner:
 
     @property
     def sole(self) -> TappedModel | None:
-        """Its student where nobody else learns or answers, and to the plain batch only.
-
-        None otherwise.
-        """
+        """Its student, if that alone learns and answers, to the plain batch only."""
         alone = len(self._students) == len(self._learns) == 1
         plain = self._own_views == ("",) and not self._phase.peers
         return self._students[0] if alone and plain else None
+
+    @property
+    def stage(self) -> tuple[int, int]:
+        """Where its present phase begins, and how long it is."""
+        phase = self._phase
+        return self._schedule.start_of(phase), phase.length(self.recipe)
 
     def due(self, position: Position) -> bool:
         """Whether this step is still to do."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from kdbench.api import Outputs, Strategy
 from kdbench.engine.clock import Clock, Spent
 from kdbench.engine.feed import Feed
-from kdbench.engine.teacher import Ask, Charge, TeacherStage
+from kdbench.engine.teacher import PASS, Ask, Charge, TeacherStage
 from kdbench.engine.trace import Trace
 
 
@@ -29,6 +29,7 @@ class Attendant(Protocol):
 
     strategy: Strategy
     trace: Trace
+    uses: tuple[int, ...]
 
     def __hash__(self) -> int: ...
 
@@ -90,6 +91,8 @@ class Lesson:
             owed: dict[Charge, list[Trace]] = {}
             for one in new:
                 for charge in self._teachers.charges(one, one.asks, taps):
+                    if _is_paid(one, charge):
+                        continue
                     owed.setdefault(charge, []).append(one.trace)
                     one.trace.cost["teacher_forwards"] += charge.batches
             for charge, payers in owed.items():
@@ -105,14 +108,14 @@ class Lesson:
     def _stopwatch(self) -> Callable[[], Spent]:
         return partial(self._clock.since, self._clock.now())
 
-    def spoiled(self, *learners: Attendant) -> bool:
+    def spoiled(self, *learners: Attendant, charged: bool = True) -> bool:
         """End the part of one learner, or of several as one: whether they wrote to
         what all share.
 
         Then the lesson is made anew. What they had made of an answer for all (`once`)
-        is the teachers' work, not their own.
+        is the teachers' work, not their own; they are `charged` unless they try again.
         """
-        for ask, outputs in self._answers.items():
+        for ask, outputs in self._answers.items() if charged else ():
             for key, time in outputs.shared.charges.items():
                 traces = [learner.trace for learner in learners]
                 self._bills.append(_Bill(traces, "teacher", (ask, key), time))
@@ -144,3 +147,18 @@ class Lesson:
                     trace.charge(bill.part, bill.time, users[bill.part, bill.thing])
                 else:
                     trace.spend(bill.part, bill.time)
+
+
+def _is_paid(learner: Attendant, charge: Charge) -> bool:
+    """Whether it is a pass over the training set that the run, before a stop, has paid.
+
+    Otherwise it pays now. Teachers are told apart by their place among its own.
+    """
+    kind, teacher = charge.part
+    if kind != PASS:
+        return False
+    place = learner.uses.index(teacher)
+    if place in learner.trace.paid:
+        return True
+    learner.trace.paid.append(place)
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -48,8 +48,9 @@ def _recorded(path: Path, device: torch.device) -> Iterator[Callable[[], None]]:
         activities.append(ProfilerActivity.CUDA)
 
     def keep(recorded: profile) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        recorded.export_chrome_trace(str(path))
+        with suppress(OSError, RuntimeError):  # a trace less; no run is to suffer
+            path.parent.mkdir(parents=True, exist_ok=True)
+            recorded.export_chrome_trace(str(path))
 
     with profile(
         activities=activities,

@@ -207,7 +207,7 @@ class Stack:
             torch.autograd.backward(total)
         except Exception as error:  # noqa: BLE001 - of any kind; alone it tells more
             raise_if_machine(error, self._device, first.learner.run.label)
-            lesson.spoiled(*family.learners)
+            lesson.spoiled(*family.learners, charged=False)
             return None
         self._share("loss", spent(started, middle), members)
         self._share("backward", self._clock.since(middle), members)

@@ -48,6 +48,8 @@ class Trace:
         self.phase = ""
         self.profiled = False
         self.times: dict[str, dict[str, float]] = {}
+        self.paid: list[int] = []
+        """The teachers whose pass over the training set is in the cost."""
         self.curves: dict[str, list[float | None]] = {}
         self.cost = dict.fromkeys(
             ("own_s", "data_s", "teacher_s", "data_share_s", "teacher_share_s"), 0.0
@@ -143,6 +145,7 @@ class Trace:
             "curves": self.curves,
             "cost": self.cost,
             "times": self.times,
+            "paid": self.paid,
             "sums": self._sums,
             "counts": self._counts,
         }
@@ -151,5 +154,6 @@ class Trace:
         self.curves = state["curves"]
         self.cost |= state["cost"]
         self.times = state["times"]
+        self.paid = state["paid"]
         self._sums = state["sums"]
         self._counts = state["counts"]

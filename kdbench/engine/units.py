@@ -38,14 +38,14 @@ def united(learners: Sequence[Learner]) -> Iterator[list[Unit]]:
             alike.setdefault((learner.run.students, learner.position), []).append(
                 member
             )
-    stacks = []
-    for members in alike.values():
-        if len(members) > 1:
-            with told_apart(members[0].learner.feed.device, "stacking students"):
-                stacks.append(Stack(members))
-        else:
-            units.append(members[0].learner)
+    stacks: list[Stack] = []
     try:
+        for members in alike.values():
+            if len(members) > 1:
+                with told_apart(members[0].learner.feed.device, "stacking students"):
+                    stacks.append(Stack(members))
+            else:
+                units.append(members[0].learner)
         yield [*units, *stacks]
     finally:
         for stack in stacks:

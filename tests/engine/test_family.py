@@ -134,6 +134,7 @@ def test_kin_are_alike_but_for_plain_numbers_that_stay(host):
     assert key("kd") != key("dist")
     assert key("kd", temperature="4->1") is None
     assert key("fitnet") is None  # adapters of its own
+    assert key("scratch_few_labels") is None  # and labels
     assert kin(group.learner(Adapted())) is None
 
 
