@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kdbench import perform
 from kdbench.api import UserError
 from kdbench.config import changed
 from kdbench.data import known
@@ -22,6 +23,27 @@ def test_a_shared_teacher_is_work_once_and_training_three_passes(
     step = 3e5
     assert teacher.work == pytest.approx(step + 3 * 904_192, rel=1e-3)
     assert 3 * group.work == pytest.approx(3 * (step + 3 * 34_700) + 904_192, rel=1e-2)
+
+
+def test_who_is_left_when_memory_runs_out_in_company_goes_on_alone(
+    host, helpers, tmp_path, monkeypatch
+):
+    """It was not alone, so nothing says that it does not fit."""
+    changes = {"pairs": ["digits-conv"], "strategies": ["scratch", "kd", "dist"]}
+    plan = make_plan(helpers["suite"](host, **changes), host, {})
+    jobs = make_jobs(plan, host, {"digits": 1}, tmp_path, None, "cpu", 60.0)
+    [group] = [job for job in jobs if len(job.group.runs) > 1]
+    last = group.group.runs[-1]
+    attempts, notes = [], []
+
+    def attempt(job, *_):
+        attempts.append(job.group.runs)
+        return ((last,), "no room") if len(attempts) == 1 else ((), "")
+
+    monkeypatch.setattr(perform, "_attempt", attempt)
+    perform.perform(group, host, notes.append, lambda: False)
+    assert attempts == [group.group.runs, (last,)]
+    assert [kind for kind, _ in notes] == ["note"]  # and no record of a failure
 
 
 @pytest.mark.parametrize(
