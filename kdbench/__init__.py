@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from kdbench.api import (
         Batch,
+        Compression,
         Context,
         Data,
         Dataset,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "Batch",
+    "Compression",
     "Context",
     "Data",
     "Dataset",

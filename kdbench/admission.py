@@ -13,6 +13,7 @@ import pluggy
 from kdbench import hookspecs
 from kdbench.api import (
     VIEWS,
+    Compression,
     Dataset,
     Executor,
     Measure,
@@ -32,6 +33,7 @@ KINDS: Mapping[str, type] = {
     "datasets": Dataset,
     "suites": SuiteFile,
     "measures": Measure,
+    "compressions": Compression,
     "executors": Executor,
     "renderers": Renderer,
 }
@@ -46,6 +48,7 @@ SINGULAR = {
     "datasets": "dataset",
     "suites": "suite",
     "measures": "measure",
+    "compressions": "compression",
     "executors": "executor",
     "renderers": "renderer",
 }
@@ -89,6 +92,8 @@ def checked(hook: str, kind: str, things: object) -> list[Any]:
         name = thing.name
         if not isinstance(name, str) or not name or set(name) & set("[], \t\n"):
             raise Refused(f"{hook}(): {name!r} is no name (no blanks or brackets)")
+        if kind in ("strategies", "compressions") and "/" in name:
+            raise Refused(f"{hook}(): {name!r} is no name (/ is for compressions)")
     return list(things)
 
 

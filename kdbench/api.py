@@ -24,11 +24,13 @@ from kdbench.batches import ExtraView as ExtraView
 from kdbench.batches import Outputs as Outputs
 from kdbench.batches import Phase as Phase
 from kdbench.batches import Tapped as Tapped
+from kdbench.offers import Compression as Compression
 from kdbench.offers import Data as Data
 from kdbench.offers import Dataset as Dataset
 from kdbench.offers import Executor as Executor
 from kdbench.offers import Finished as Finished
 from kdbench.offers import Measure as Measure
+from kdbench.offers import Measured as Measured
 from kdbench.offers import Model as Model
 from kdbench.offers import Pair as Pair
 from kdbench.offers import Renderer as Renderer

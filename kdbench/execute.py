@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from kdbench.api import Dataset, Executor, Finished, Model, UserError, hookimpl
+from kdbench.api import Dataset, Executor, UserError, hookimpl
 from kdbench.claims import claimed, put_off
 from kdbench.config import Suite, only_systems
 from kdbench.data.checks import loaded
@@ -24,20 +24,13 @@ from kdbench.engine.feed import Feed
 from kdbench.engine.phases import Schedule
 from kdbench.engine.teacher import weights_hash
 from kdbench.job import Emit, Job
-from kdbench.measure import measure_all
-from kdbench.measure.size import macs, parameters, serialised
+from kdbench.measure.size import TINY_MACS, macs_of
 from kdbench.memory import available, fitting
-from kdbench.perform import SPEED_SAMPLE, perform
+from kdbench.perform import perform
 from kdbench.plan import Group, Plan
 from kdbench.plugins import Host
-from kdbench.provenance import environment, now
 from kdbench.recording import strategy_of, weights_path
-from kdbench.records import Recipe, Record, Run, SpeedRecord, digest
-from kdbench.store import write_record
-
-TINY_MACS = 20e6
-"""Groups whose largest model is below this run on one thread, several at a time: more
-threads would only wait for each other. A fixed rule, since threads change bits."""
+from kdbench.records import Recipe, Record, Run, digest
 
 TINY_GROUP = 8
 
@@ -141,7 +134,7 @@ def make_jobs(
     for group in plan.todo:
         dataset = host.dataset(group.runs[0].dataset)
         names = {m for run in group.runs for m in (*run.students, *run.teachers)}
-        size = {name: _macs(host.model(name), dataset) for name in names}
+        size = {name: macs_of(host.model(name), dataset) for name in names}
         tiny = max(size.values()) < TINY_MACS and device == "cpu"
         schedules = {run.id: _schedule(run, host) for run in group.runs}
         trained = [
@@ -212,11 +205,6 @@ def _parts(job: Job) -> list[Job]:
     ]
 
 
-def _macs(spec: Model, dataset: Dataset) -> float:
-    with torch.device("meta"):
-        return macs(dataset.build(spec).eval(), dataset.example(1)) or 0.0
-
-
 def usable(folder: Path, records: Iterable[Record], host: Host) -> dict[str, Record]:
     """Finished records by id; a teacher counts only with its weights, unchanged."""
     found = {}
@@ -238,81 +226,6 @@ def _weights_intact(folder: Path, record: Record, host: Host) -> bool:
         module.load_state_dict(load_file(weights_path(folder, run.id)))
         return weights_hash(module) == record.weights_sha256
     return False
-
-
-def measure_speed(
-    plan: Plan,
-    host: Host,
-    folder: Path,
-    device: str,
-    known: Sequence[SpeedRecord],
-    stop: Callable[[], bool],
-) -> list[str]:
-    """Time every model of the plan that has not been timed on this machine yet.
-
-    Returns what could not be measured, and why. Raises Stopped between two models when
-    `stop()` turns true.
-    """
-    models = {
-        (run.dataset, name)
-        for run in (*plan.done, *(r for g in plan.todo for r in g.runs))
-        for name in (*run.students, *run.teachers)
-    }
-    done = [(r.dataset, r.model, r.environment) for r in known]
-    problems = []
-    for dataset_name, name in sorted(models):
-        dataset, spec = host.dataset(dataset_name), host.model(name)
-        if spec.learner == "fitted":
-            continue  # timed as trained, in its run
-        try:
-            threads = 1 if _macs(spec, dataset) < TINY_MACS else os.cpu_count() or 1
-            here = environment(device, threads)
-            if (dataset_name, name, here) in done:
-                continue
-            if stop():
-                raise Stopped
-            torch.set_num_threads(threads)
-            values = _speed(spec, dataset, host, device)
-        except Stopped:
-            raise
-        except Exception as error:  # noqa: BLE001 - a model that cannot be timed
-            problems.append(f"speed of {name}: {type(error).__name__}: {error}")
-            continue
-        record = SpeedRecord(
-            model=name,
-            dataset=dataset_name,
-            measures=values,
-            environment=here,
-            finished_at=now(),
-        )
-        write_record(folder, record)
-    return problems
-
-
-def _speed(
-    spec: Model, dataset: Dataset, host: Host, device: str
-) -> dict[str, float | None]:
-    """Size and speed of one model, freshly initialised."""
-    module = dataset.build(spec).to(device).eval()
-    if spec.deploy is not None:
-        module = spec.deploy(module)
-    sample = dataset.example(SPEED_SAMPLE).to(device)
-    finished = Finished(
-        model=module,
-        task=dataset.task,
-        device=device,
-        sample=sample,
-        logits=torch.empty(0, dataset.task.outputs),
-        targets=torch.empty(0, dtype=torch.int64),
-        teacher_logits=None,
-    )
-    measures = [offer.thing for offer in host.all("measures")]
-    values, _ = measure_all(measures, "model", finished)
-    return values | {
-        "parameters": parameters(module),
-        "macs": macs(module, sample[:1]),
-        "size_bytes": len(serialised(module)),
-    }
 
 
 def split(job: Job) -> list[Job]:

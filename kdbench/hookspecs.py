@@ -1,6 +1,6 @@
 """Every hook of kdbench, on one page (entry-point group "kdbench").
 
-The first eight return lists of typed records; names must be unique over all plugins.
+The first nine return lists of typed records; names must be unique over all plugins.
 The last three are events: they return nothing, and an exception in one is reported
 once and changes no result. Mark an implementation with `@kdbench.hookimpl`.
 """
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import pluggy
 
 from kdbench.api import (
+    Compression,
     Dataset,
     Executor,
     Measure,
@@ -73,6 +74,15 @@ def kdbench_measures() -> list[Measure]:  # type: ignore[empty-body]
 
     Example: `return [Measure(name="top5", summary="...", unit="%", better="higher",
     compute=lambda finished: top5(finished.logits, finished.targets))]`
+    """
+
+
+@hookspec
+def kdbench_compressions() -> list[Compression]:  # type: ignore[empty-body]
+    """What can be done to a finished student (`kdbench run -s kd/NAME`).
+
+    Example: `return [Compression(name="half", summary="...", model=pruned_by_half,
+    tunes=True)]`
     """
 
 

@@ -39,6 +39,8 @@ class Job:
     earlier: Mapping[str, str] = field(default_factory=dict)
     """By run id the digest of the record that was there before this command."""
     profile: bool = False
+    measures: tuple[str, ...] = ()
+    """Optional measures that were asked for."""
 
     @property
     def id(self) -> str:

@@ -51,6 +51,7 @@ COLUMNS = {
     "datasets": ("name", "summary", "inputs", "task", "source", "plugin"),
     "suites": ("name", "title", "plugin"),
     "measures": ("name", "summary", "unit", "better", "plugin"),
+    "compressions": ("name", "summary", "plugin"),
     "executors": ("name", "summary", "plugin"),
     "renderers": ("name", "summary", "plugin"),
 }

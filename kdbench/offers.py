@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+Number = float | None
+Measured = Number | Sequence[Number] | Mapping[str, Number | Sequence[Number]]
+"""What a measure may come to."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
@@ -158,6 +162,14 @@ class Finished:
     (N, K), in the targets' own unit); the model is in eval mode on `device`.
     `teacher_logits` is None for the teacher itself and where there is none. `sample` is
     one normalised test batch of 256 items; tokens are texts of full length.
+
+    `validation_logits` and `validation_targets` are those of the training items that
+    the recipe holds out; None where it holds out none. `answers(change)` gives the
+    logits for the test set with every batch changed first: `change` maps a batch of
+    inputs as they are stored (uint8 or float, not normalised) to one of the same shape
+    and type. `features()` gives what the classifiers of student and teacher are handed
+    for the test set, (N, D) each on the CPU, or None where there is no teacher or a
+    network without a classifier. Both are None where a model is timed, not measured.
     """
 
     model: nn.Module
@@ -167,6 +179,10 @@ class Finished:
     logits: Tensor
     targets: Tensor
     teacher_logits: Tensor | None
+    validation_logits: Tensor | None = None
+    validation_targets: Tensor | None = None
+    answers: Callable[[Callable[[Tensor], Tensor]], Tensor] | None = None
+    features: Callable[[], tuple[Tensor, Tensor] | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +190,8 @@ class Measure:
     """A number about a finished student, or None where it cannot be had.
 
     `scope` "run" is computed for every run from its own weights; "model" once for each
-    architecture, on an otherwise idle machine (speed).
+    architecture, on an otherwise idle machine (speed). An `optional` one is computed
+    only where it is asked for, by `measures` in a suite or `run --measure NAME`.
     """
 
     name: str
@@ -183,8 +200,28 @@ class Measure:
     better: Literal["higher", "lower"]
     scope: Literal["run", "model"] = "run"
     tasks: tuple[str, ...] = KINDS
-    compute: Callable[[Finished], float | Mapping[str, float | None] | None]
-    """A mapping gives the number as "", and further ones as "<name>_<key>"."""
+    optional: bool = False
+    compute: Callable[[Finished], Measured]
+    """A mapping gives the number as "", and further ones as "<name>_<key>". A list of
+    numbers (one for each class, or bin) is kept as such, and shown by no table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression:
+    """What is done to a finished student: `kd/NAME` stands beside `kd` in every table.
+
+    `model(base)` gives the compressed model: its `from_teacher` is handed the finished
+    student (of the model `base`, or what the strategy deployed), and its `deploy` turns
+    that into what is measured and shipped. One that `tunes` is trained further by the
+    strategy between the two. `missing()` says why it cannot be used here, such as a
+    package that is not installed, or None.
+    """
+
+    name: str
+    summary: str
+    model: Callable[[Model], Model]
+    tunes: bool = False
+    missing: Callable[[], str | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

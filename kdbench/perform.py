@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Data, Finished, Model
+from kdbench.api import Data, Model
 from kdbench.atomic import Unwritable, clear_unfinished, write_whole
 from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.device import settle
@@ -33,12 +33,8 @@ from kdbench.engine.lockstep import train
 from kdbench.engine.profile import profiled
 from kdbench.engine.saver import Saver
 from kdbench.engine.solo import Solo
-from kdbench.engine.teacher import (
-    FrozenTeacher,
-    TeacherStage,
-    predict,
-    weights_hash,
-)
+from kdbench.engine.teacher import FrozenTeacher, TeacherStage, weights_hash
+from kdbench.finishing import seen
 from kdbench.job import Emit, Job
 from kdbench.measure import measure_all
 from kdbench.measure.quality import bitmask, correct
@@ -49,8 +45,6 @@ from kdbench.provenance import environment
 from kdbench.recording import make_record, strategy_of, trained_teacher, weights_path
 from kdbench.records import Run
 from kdbench.store import write_record
-
-SPEED_SAMPLE = 256
 
 L = TypeVar("L", Learner, Solo)
 
@@ -306,23 +300,16 @@ class _Work:
         student = learner.student.eval()
         if spec.deploy is not None:
             student = spec.deploy(deepcopy(student)).eval()  # it may yet be saved
-        logits = predict(student, self.feed)
-        finished = Finished(
-            model=student,
-            task=self.task,
-            device=self.job.device,
-            sample=self.dataset.example(SPEED_SAMPLE).to(self.device)
-            if self.dataset.vocabulary
-            else self.feed.sample(SPEED_SAMPLE),
-            logits=logits,
-            targets=self.feed.test_targets,
-            teacher_logits=self.teacher_logits,
+        leading = self.teachers[0] if self.teachers else None
+        finished = seen(
+            spec, student, self.dataset, self.feed, leading, self.teacher_logits
         )
         measures = [offer.thing for offer in self.host.all("measures")]
-        values, problems = measure_all(measures, "run", finished)
-        if not is_as_built(spec, self.dataset, values["parameters"]):
-            speed, more = measure_all(measures, "model", finished)
-            values, problems = values | speed, problems + more
+        values = measure_all(measures, "run", finished, self.job.measures)
+        numbers, problems = values.numbers, values.problems
+        if not is_as_built(spec, self.dataset, numbers["parameters"]):
+            speed = measure_all(measures, "model", finished, self.job.measures)
+            numbers, problems = numbers | speed.numbers, problems + speed.problems
         for problem in problems:
             self._note(f"{run.label}: {problem}")
         write_whole(weights_path(self.job.folder, run.id), serialised(student))
@@ -331,11 +318,12 @@ class _Work:
             status="finished",
             curves=trace.curves,
             cost=cost,
-            measures=values,
-            test_items=len(logits),
+            measures=numbers,
+            lists=values.lists,
+            test_items=len(finished.logits),
             correct=None
             if self.task.columns
-            else bitmask(correct(logits, self.feed.test_targets)),
+            else bitmask(correct(finished.logits, self.feed.test_targets)),
             weights_sha256=weights_hash(student),
         )
 

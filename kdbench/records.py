@@ -51,7 +51,9 @@ class Recipe(Strict):
     `lr_by_model` belongs to a suite: in a run it is resolved into `lr`, and keeps what
     an assistant has of its own. `cutout` and
     `image_size` are in pixels, `rand_augment` is (operations, magnitude of 10), `rise`
-    the share of the training in which the learning rate of "one-cycle" grows. `stack`
+    the share of the training in which the learning rate of "one-cycle" grows.
+    `validation` is the share of the training items that is held out of training, the
+    same for every seed. `stack`
     trains multi-layer perceptrons of one kind as one, which changes results by rounding
     and makes it depend on who is there; `deterministic` keeps a GPU to algorithms that
     add up in one order.
@@ -76,6 +78,7 @@ class Recipe(Strict):
     resized_crop: bool = False
     image_size: int = Field(default=0, ge=0)
     drop_last: bool = False
+    validation: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     stack: bool = False
     deterministic: bool = False
@@ -105,6 +108,22 @@ class Recipe(Strict):
         differ = {other: rate for other, rate in rates.items() if rate != lr}
         return self.model_copy(update={"lr": lr, "lr_by_model": differ})
 
+    def fine_tuning(self) -> Recipe:
+        """The recipe by which a compressed student is trained further.
+
+        A third of the epochs at a tenth of the learning rate, by the same schedule.
+        """
+        epochs = max(1, round(self.epochs / 3))
+        milestones = (round(m * epochs / self.epochs) for m in self.milestones)
+        return self.model_copy(
+            update={
+                "epochs": epochs,
+                "lr": self.lr / 10,
+                "lr_by_model": {m: lr / 10 for m, lr in self.lr_by_model.items()},
+                "milestones": tuple(milestones),
+            }
+        )
+
     def lr_at(self, epoch: float) -> float:
         """Learning rate after `epoch` epochs (a fraction inside an epoch).
 
@@ -127,7 +146,8 @@ class Recipe(Strict):
 
         So records from before keep their ids.
         """
-        later = {k for k in ("stack", "deterministic") if not getattr(self, k)}
+        names = ("stack", "deterministic", "validation")
+        later = {k for k in names if not getattr(self, k)}
         return self.model_dump(mode="json", exclude=later)
 
     def sentence(self) -> str:
@@ -143,6 +163,7 @@ class Recipe(Strict):
         bits = ", bfloat16 arithmetic" if self.precision == "bfloat16" else ""
         bits += ", stacked students" if self.stack else ""
         bits += ", deterministic algorithms" if self.deterministic else ""
+        bits += f", {self.validation:.0%} held out" if self.validation else ""
         return (
             f"{self.epochs} epochs, batch {self.batch_size}, {self.optimiser} lr "
             f"{rates} ({schedule}), momentum {self.momentum:g}, weight decay "
@@ -177,6 +198,9 @@ class Run(Strict):
     teacher itself); `code` maps strategy, models and dataset to their source hashes.
     `label`, `system` and `note` are the suite's words, not part of its identity;
     `preset` names where `params` come from, if not from what was written and defaults.
+
+    A run with a `compression` starts from the student of the run `source`; `beside` is
+    the recipe of the runs that it stands beside in a table, if its own is another.
     """
 
     dataset: str
@@ -193,13 +217,17 @@ class Run(Strict):
     protocol: str = PROTOCOL
     engine: int = ENGINE
     preset: str = ""
+    compression: str = ""
+    source: str = ""
+    beside: Recipe | None = None
     system: str = ""
     note: str = ""
 
     @property
     def id(self) -> str:
         """Content hash; label, system and note are only words."""
-        words = {"label", "system", "note"} | (set() if self.preset else {"preset"})
+        later = ("preset", "compression", "source", "beside")
+        words = {"label", "system", "note", *(k for k in later if not getattr(self, k))}
         plain = self.model_dump(mode="json", exclude=words | {"recipe"})
         return digest({**plain, "recipe": self.recipe.described()})
 
@@ -208,9 +236,14 @@ class Run(Strict):
         return self.strategy == "teacher"
 
     @property
+    def table_recipe(self) -> Recipe:
+        """The recipe of the table that it stands in."""
+        return self.beside or self.recipe
+
+    @property
     def setting(self) -> tuple[str, str, str, str]:
         """What must be equal for two runs to stand in one table."""
-        described = self.recipe.described()
+        described = self.table_recipe.described()
         del described["lr_by_model"]
         recipe = digest([described, self.engine])
         return (self.dataset, self.pair, recipe, self.protocol)
@@ -221,7 +254,8 @@ class Record(Strict):
 
     `curves` holds one value per epoch: the headline's ("top1", "rmse") on the test set,
     "lr" and every loss term ("loss/ce"); null where a value was not finite. `measures`
-    are those of the last epoch. `cost` is in seconds unless its name says otherwise.
+    are those of the last epoch; `lists` holds measures of several numbers (one for
+    each class, or bin). `cost` is in seconds unless its name says otherwise.
     `correct` is the base64 of one bit per test item, in order, packed as numpy.packbits
     does; null where items are not right or wrong.
     """
@@ -238,6 +272,7 @@ class Record(Strict):
     finished_at: str
     curves: dict[str, list[float | None]] = Field(default_factory=dict)
     measures: dict[str, float | None] = Field(default_factory=dict)
+    lists: dict[str, list[float | None]] = Field(default_factory=dict)
     cost: dict[str, float | None] = Field(default_factory=dict)
     test_items: int | None = None
     correct: str | None = None
@@ -250,12 +285,44 @@ class Record(Strict):
         return self
 
 
+class Timing(Strict):
+    """Speed of a model in one runtime, precision and number of threads.
+
+    `latency_ms` is for one item and `throughput` in items per second at `batch` items:
+    lower quartile, median, upper quartile, over `repeats` blocks each. `difference` is
+    the largest absolute difference of its outputs from those of eager float32, over the
+    largest absolute output. `spread` is the interquartile range over the median, the
+    larger of both; `others` the share of the cores' time that other processes took
+    meanwhile. `noisy` says that one of these is too large. Where there are no times,
+    `reason` says why.
+    """
+
+    runtime: str
+    precision: str
+    threads: int
+    batch: int | None = None
+    latency_ms: tuple[float, float, float] | None = None
+    throughput: tuple[float, float, float] | None = None
+    repeats: int | None = None
+    difference: float | None = None
+    size_bytes: int | None = None
+    spread: float | None = None
+    others: float | None = None
+    noisy: bool = False
+    reason: str | None = None
+
+
 class SpeedRecord(Strict):
-    """Size and speed of one architecture on one machine; `measures` by name."""
+    """Size and speed of one architecture on one machine; `measures` by name.
+
+    `timings` are those in each runtime, `governor` the CPU's frequency governor.
+    """
 
     format: Literal[1] = 1
     model: str
     dataset: str
     measures: dict[str, float | None]
+    timings: list[Timing] = Field(default_factory=list)
+    governor: str | None = None
     environment: dict[str, str | int | float | None]
     finished_at: str

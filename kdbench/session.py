@@ -23,7 +23,6 @@ from kdbench.execute import (
     check_data,
     find_device,
     make_jobs,
-    measure_speed,
     usable,
 )
 from kdbench.job import Job
@@ -36,6 +35,7 @@ from kdbench.recording import make_record
 from kdbench.records import Record, Run
 from kdbench.report import write
 from kdbench.report.terminal import print_tables, wide_console
+from kdbench.speeds import measure_speed
 from kdbench.stopping import Stopping
 from kdbench.store import Results, load, runs_in, write_record
 from kdbench.teachers.store import Shared

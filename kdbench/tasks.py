@@ -25,13 +25,15 @@ class Task:
     "classification": `outputs` classes, targets (N,) int64. "regression": `outputs`
     numbers in `unit`, targets (N, outputs) float32. "multi-task": several `heads`, side
     by side in the model's output; targets (N, columns) float32, a classification head
-    taking one column and a regression head one for each number.
+    taking one column and a regression head one for each number. `labels` are the names
+    of the classes, in order, where they have such.
     """
 
     kind: Literal["classification", "regression", "multi-task"] = "classification"
     outputs: int
     unit: str = ""
     heads: tuple[Head, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         total = sum(head.task.outputs for head in self.heads)
@@ -39,6 +41,8 @@ class Task:
             raise ValueError("several heads and the kind 'multi-task' go together")
         if self.heads and total != self.outputs:
             raise ValueError(f"the heads have {total} outputs, not {self.outputs}")
+        if self.labels and len(self.labels) != self.outputs:
+            raise ValueError(f"{len(self.labels)} labels for {self.outputs} classes")
 
     @classmethod
     def several(cls, *heads: Head) -> Task:

@@ -53,8 +53,11 @@ ALLOWED = {
     "weights": API,
     "memory": LOWER | {"plan"},
     "recording": LOWER | {"engine", "weights"},
+    "finishing": API | {"engine"},
     "job": {"plan"},
-    "perform": LOWER | {"plan", "engine", "measure", "memory", "recording", "job"},
+    "speeds": LOWER | {"engine", "finishing", "measure", "plan"},
+    "perform": LOWER
+    | {"plan", "engine", "measure", "memory", "recording", "job", "finishing"},
     "claims": LOWER | {"recording", "job"},
     "stopping": API,
     "teachers": LOWER | {"cache", "engine", "recording", "weights"},

@@ -7,7 +7,7 @@ a file mapped into memory); it is copied once, padded, where crops are asked for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,6 +32,7 @@ from kdbench.engine.augment import (
 from kdbench.engine.classes import Classes
 from kdbench.engine.clock import Clock, Spent
 from kdbench.engine.device import on_device
+from kdbench.engine.holding_out import divided, labelled
 from kdbench.engine.order import Order, planned
 from kdbench.engine.rand_augment import rand_augment, strong
 from kdbench.engine.streams import generator
@@ -77,7 +78,8 @@ class Step:
 class Feed:
     """Batches of the training set, and the whole test set, for one seed.
 
-    Numbers to predict are standardised by the training set; `restored` undoes it.
+    Numbers to predict are standardised by the training set; `restored` undoes it. What
+    the recipe holds out for validation is in no batch; `index` counts what is left.
     """
 
     def __init__(
@@ -88,7 +90,14 @@ class Feed:
         self.seed = seed
         self.device = device
         self._clock = Clock(device)
-        self.items = len(data.train.targets)
+        self._rows, self._validation = divided(
+            data.train.targets, recipe.validation, classes=not task.columns
+        )
+        targets = data.train.targets
+        if self._rows is not None:
+            targets = targets[self._rows]
+        self.validation_targets = data.train.targets[self._validation]
+        self.items = len(targets)
         self.test_items = len(data.test.targets)
         full, rest = divmod(self.items, recipe.batch_size)
         self.steps = full + (1 if rest and not recipe.drop_last else 0)
@@ -97,7 +106,7 @@ class Feed:
                 f"{self.items} training items do not fill one batch of "
                 f"{recipe.batch_size}"
             )
-        self.train_targets = data.train.targets
+        self.train_targets = targets
         self.test_targets = data.test.targets
         train, test = data.train.inputs, data.test.inputs
         self._home = device if train.nbytes <= RESIDENT_BYTES else train.device
@@ -107,9 +116,9 @@ class Feed:
         # padded images contain the images: there is no need to hold both
         padding = recipe.crop_padding
         self._source = Crops(train, padding) if padding else train
-        self._target_scale = _scale(data.train.targets, task)
+        self._target_scale = _scale(targets, task)
         middle, spread = (value.to(device) for value in self._target_scale)
-        targets = data.train.targets.to(device)
+        targets = targets.to(device)
         self._targets = (targets - middle) / spread if task.columns else targets
         shape = (1, -1) + (1,) * (train.dim() - 2)
         self._is_numbers = bool(data.mean)
@@ -134,7 +143,8 @@ class Feed:
         if isinstance(self._source, Crops):
             inputs = on_device(self._source.at(plan.starts[part]), self.device)
         else:
-            inputs = on_device(self._source.index_select(0, index), self.device)
+            rows = self._stored(index)
+            inputs = on_device(self._source.index_select(0, rows), self.device)
         index = on_device(index, self.device)
         if self.recipe.resized_crop:
             inputs = self._resized(inputs, epoch, step)
@@ -197,9 +207,15 @@ class Feed:
 
     def _planned(self, epoch: int) -> Order:
         if self._plan is None or self._plan.epoch != epoch:
-            order = planned(self.seed, epoch, self.items, self.recipe, self._source)
+            order = planned(
+                self.seed, epoch, self.items, self.recipe, self._source, self._rows
+            )
             self._plan = order.on(self._home, self.device)
         return self._plan
+
+    def _stored(self, index: Tensor) -> Tensor:
+        """Where training items (B,) lie in the set, on the device of `index`."""
+        return index if self._rows is None else self._rows.to(index.device)[index]
 
     def _resized(self, images: Tensor, epoch: int, step: int) -> Tensor:
         stream = generator(self.seed, "resized_crop", epoch, step)
@@ -225,6 +241,9 @@ class Feed:
 
         Where the recipe crops and resizes, they are cut to its size from the centre.
         """
+        return self._at_rows(self._stored(index))
+
+    def _at_rows(self, index: Tensor) -> Tensor:
         index = index.to(self._home)
         if isinstance(self._source, Crops):
             return self._source.at(self._source.centres(index)).to(self.device)
@@ -243,10 +262,11 @@ class Feed:
         """
         if isinstance(self._source, Crops):
             offsets = draw_crops(len(index), self._source.padding, stream)
-            starts = self._source.starts(index, *offsets)
+            starts = self._source.starts(self._stored(index), *offsets)
             images = self._source.at(on_device(starts, self._home))
         else:
-            images = self._source.index_select(0, on_device(index, self._home))
+            rows = self._stored(index)
+            images = self._source.index_select(0, on_device(rows, self._home))
         images = on_device(images, self.device)
         if self.recipe.resized_crop:
             boxes = draw_boxes(len(images), images.shape, stream)
@@ -290,28 +310,26 @@ class Feed:
         return torch.cat(parts, 1)
 
     def labelled(self, fraction: float) -> Tensor | None:
-        """Mask over the training set of the labels that may be used; None for all.
+        """Mask over the training set of the labels that may be used; None for all."""
+        classes = not self.task.columns
+        mask = labelled(self._targets, fraction, self.seed, classes=classes)
+        return None if mask is None else mask.to(self.device)
 
-        Class-balanced where the targets are classes, and a function of (seed,
-        fraction) only, so that all semi-supervised strategies see the same labels.
+    def test_batches(
+        self, change: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Tensor]:
+        """The test set in order, every item exactly once.
+
+        `change` is given each batch as it is stored, before it is normalised.
         """
-        if fraction >= 1:
-            return None
-        stream = generator(self.seed, "labelled")
-        order = torch.randperm(self.items, generator=stream).to(self.device)
-        mask = torch.zeros(self.items, dtype=torch.bool, device=self.device)
-        if self.task.columns:
-            mask[order[: max(1, round(fraction * self.items))]] = True
-            return mask
-        for value in torch.unique(self._targets):
-            members = order[self._targets[order] == value]
-            mask[members[: max(1, round(fraction * len(members)))]] = True
-        return mask
-
-    def test_batches(self) -> Iterator[Tensor]:
-        """The test set in order, every item exactly once."""
         for part in torch.split(self._test, EVAL_BATCH):
-            yield self.normalised(part.to(self.device))
+            stored = part.to(self.device)
+            yield self.normalised(change(stored) if change else stored)
+
+    def validation_batches(self) -> Iterator[Tensor]:
+        """What is held out, in order and as it is."""
+        for rows in torch.split(self._validation, EVAL_BATCH):
+            yield self.normalised(self._at_rows(rows))
 
     def sample(self, items: int) -> Tensor:
         """The first test items, normalised; repeated where there are fewer."""

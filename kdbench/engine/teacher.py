@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,15 +27,19 @@ FRESH = "fresh"
 """Parts of what a kept answer takes, in place of a view."""
 
 
-def predict(model: nn.Module, feed: Feed) -> Tensor:
-    """Outputs for the whole test set, (N, C) on the CPU; train mode is restored.
+def predict(
+    model: nn.Module, feed: Feed, batches: Iterable[Tensor] | None = None
+) -> Tensor:
+    """Outputs for the whole test set, or these batches, (N, C) on the CPU.
 
-    Logits, or numbers in the targets' own unit.
+    Logits, or numbers in the targets' own unit. Train mode is restored.
     """
     was_training = model.training
     model.eval()
+    if batches is None:
+        batches = feed.test_batches()
     with torch.no_grad():
-        logits = torch.cat([model(part).float() for part in feed.test_batches()])
+        logits = torch.cat([model(part).float() for part in batches])
     model.train(was_training)
     return feed.restored(logits.cpu())
 

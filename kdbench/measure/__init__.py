@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
-from kdbench.api import Finished, Measure, hookimpl
+from kdbench.api import Finished, Measure, Measured, hookimpl
 from kdbench.engine.faults import raise_if_machine
 from kdbench.measure.quality import QUALITY
 from kdbench.measure.size import SIZE
@@ -19,28 +20,52 @@ def kdbench_measures() -> list[Measure]:
     return [*QUALITY, *SIZE, *SPEED]
 
 
+@dataclass(frozen=True)
+class Values:
+    """What measures came to: numbers and lists of them by name, and what went wrong."""
+
+    numbers: dict[str, float | None] = field(default_factory=dict)
+    lists: dict[str, list[float | None]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
 def measure_all(
-    measures: Iterable[Measure], scope: str, finished: Finished
-) -> tuple[dict[str, float | None], list[str]]:
-    """Every measure of this scope by name, and what went wrong with which.
+    measures: Iterable[Measure],
+    scope: str,
+    finished: Finished,
+    asked: Collection[str] = (),
+) -> Values:
+    """Every measure of this scope, optional ones where they are `asked` for.
 
     A measure that raises or is not finite is None, so that none can cost a run; faults
     of the machine are raised.
     """
-    values: dict[str, float | None] = {}
-    problems = []
+    values = Values()
     for measure in measures:
         if measure.scope != scope or finished.task.kind not in measure.tasks:
             continue
+        if measure.optional and measure.name not in asked:
+            continue
         try:
-            found = measure.compute(finished)
-            several = found if isinstance(found, Mapping) else {"": found}
-            for key, value in several.items():
-                name = f"{measure.name}_{key}" if key else measure.name
-                known = value is not None and math.isfinite(value)
-                values[name] = float(value) if known else None  # type: ignore[arg-type]
+            _keep(measure.name, measure.compute(finished), values)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             raise_if_machine(error, torch.device(finished.device), measure.name)
-            values[measure.name] = None
-            problems.append(f"measure {measure.name}: {type(error).__name__}: {error}")
-    return values, problems
+            values.numbers[measure.name] = None
+            why = f"{type(error).__name__}: {error}"
+            values.problems.append(f"measure {measure.name}: {why}")
+    return values
+
+
+def _keep(name: str, found: Measured, values: Values) -> None:
+    several = found if isinstance(found, Mapping) else {"": found}
+    for key, value in several.items():
+        full = f"{name}_{key}" if key else name
+        if isinstance(value, Sequence):
+            values.lists[full] = [_finite(one) for one in value]
+        else:
+            values.numbers[full] = _finite(value)
+
+
+def _finite(value: float | None) -> float | None:
+    known = value is not None and math.isfinite(value)
+    return float(value) if known else None  # type: ignore[arg-type]

@@ -9,6 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdbench.api import Dataset, Measure, Model
 
+TINY_MACS = 20e6
+"""Groups whose largest model is below this run on one thread, several at a time: more
+threads would only wait for each other. A fixed rule, since threads change bits."""
+
 
 def parameters(model: nn.Module) -> int | None:
     """Number of trainable numbers (buffers not counted).
@@ -50,6 +54,15 @@ def macs(model: nn.Module, one: Tensor) -> float | None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(one)
     return float(counter.get_total_flops() / 2)
+
+
+def macs_of(spec: Model, dataset: Dataset) -> float:
+    """MACs of a model for one of the dataset's items, 0 where they are unknown.
+
+    Nothing is computed; raises whatever a model does that cannot take the items.
+    """
+    with torch.device("meta"):
+        return macs(dataset.build(spec).eval(), dataset.example(1)) or 0.0
 
 
 def size_of(spec: Model, dataset: Dataset) -> tuple[int | None, float | None]:

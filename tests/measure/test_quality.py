@@ -42,7 +42,8 @@ def case():
 
 
 def quality(case):
-    values, problems = measure_all(QUALITY, "run", case)
+    found = measure_all(QUALITY, "run", case)
+    values, problems = found.numbers, found.problems
     assert problems == []
     return values
 
@@ -116,7 +117,8 @@ def test_a_measure_that_fails_is_null_and_said(case):
         Measure(name="f", compute=lambda _: "many", **common),
         Measure(name="e", compute=lambda _: 9, scope="model", **common),
     ]
-    values, problems = measure_all(measures, "run", case)
+    found = measure_all(measures, "run", case)
+    values, problems = found.numbers, found.problems
     nulls = dict.fromkeys("abcf")
     assert values == {**nulls, "d": 1.0, "d_q1": 2.5}
     assert problems[0] == "measure a: ZeroDivisionError: no"
