@@ -65,7 +65,7 @@ clean:
 		echo "  on Debian and Ubuntu the package python3-venv brings what it needs"; exit 1; }
 
 .venv/installed: $(DESCRIBED) | .venv/bin/python
-	@$(call install,-e .)
+	@$(call install,-e ".[onnx,quant]")
 
 .venv/installed-dev: $(DESCRIBED) | .venv/bin/python
 	@$(call install,-e ".[dev]")

@@ -13,11 +13,15 @@ from kdbench.selections import Selection, label_of, parse_selection
 
 @dataclass(frozen=True)
 class Choice:
-    """A strategy that was asked for, configured; `on` a pair where it has presets."""
+    """A strategy that was asked for, configured; `on` a pair where it has presets.
+
+    `compressions` are done to its student; `label` is that of the strategy.
+    """
 
     selection: Selection
     strategy: Strategy
     label: str
+    compressions: tuple[str, ...] = ()
 
     @property
     def preset(self) -> str:
@@ -44,7 +48,13 @@ class Choice:
         return kind.configured(preset | dict(self.selection.params)), None
 
 
-def choose(texts: Sequence[str], host: Host, where: str) -> list[Choice]:
+def choose(
+    texts: Sequence[str], host: Host, where: str, compress: Sequence[str] = ()
+) -> list[Choice]:
+    """What these texts ask for, and `compress`, done to each that is not compressed.
+
+    Whatever is compressed is there as it was before, too.
+    """
     chosen: dict[str, Choice] = {}
     for text in texts:
         for selection in parse_selection(text):
@@ -52,7 +62,15 @@ def choose(texts: Sequence[str], host: Host, where: str) -> list[Choice]:
             kind = type(strategy)
             values, defaults = strategy.values(), kind.parameters()
             label = label_of(selection.name, values, defaults, selection.presets)
-            chosen[label] = Choice(selection, strategy, label)
+            after = selection.compressions
+            chains = [after[:done] for done in range(len(after) + 1)]
+            if not after:
+                chains += [tuple(part.split("/")) for part in compress]
+            for chain in chains:
+                for name in chain:
+                    host.get("compressions", name, where)
+                whole = "/".join((label, *chain))
+                chosen[whole] = Choice(selection, strategy, label, chain)
     return list(chosen.values())
 
 

@@ -57,6 +57,16 @@ PAIR = Annotated[
 DATASET = Annotated[
     list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
 ]
+COMPRESS = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--compress",
+        "-c",
+        metavar="NAME",
+        help="Compress every strategy's student, too (list compressions), or one "
+        "strategy's with -s STRATEGY/NAME.",
+    ),
+]
 SEEDS = Annotated[int | None, typer.Option(help="Number of seeds: 0, 1, ...")]
 EPOCHS = Annotated[int | None, typer.Option(help="Epochs instead of the recipe's.")]
 SUITE = Annotated[str, typer.Argument(help="A suite's name, or a TOML file.")]
@@ -83,8 +93,10 @@ def choose_suite(
     strategy: list[str] | None,
     pair: list[str] | None,
     dataset: list[str] | None,
+    compress: list[str] | None,
     seeds: int | None,
     epochs: int | None,
+    measure: list[str] | None = None,
 ) -> Suite:
     """The suite by name or file, with the command line's choices applied."""
     from kdbench.config import changed, read_suite
@@ -97,6 +109,8 @@ def choose_suite(
         "strategies": split_selections(strategy or []),
         "pairs": split_selections(pair or []),
         "datasets": split_selections(dataset or []),
+        "compress": split_selections(compress or []),
+        "measures": split_selections(measure or []),
         "seeds": seeds,
         "epochs": epochs,
     }
@@ -111,8 +125,15 @@ def run(
     strategy: STRATEGY = None,
     pair: PAIR = None,
     dataset: DATASET = None,
+    compress: COMPRESS = None,
     seeds: SEEDS = None,
     epochs: EPOCHS = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure", metavar="NAME", help="Take an optional measure, too."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     data_dir: DATA_DIR = None,
     download: Annotated[
@@ -163,7 +184,9 @@ def run(
     from kdbench.session import Options, Session
 
     host = Host(files=plugin or [])
-    chosen = choose_suite(host, suite, strategy, pair, dataset, seeds, epochs)
+    chosen = choose_suite(
+        host, suite, strategy, pair, dataset, compress, seeds, epochs, measure
+    )
     options = Options(
         out=out,
         device=device,
@@ -196,6 +219,7 @@ def plan(
     strategy: STRATEGY = None,
     pair: PAIR = None,
     dataset: DATASET = None,
+    compress: COMPRESS = None,
     seeds: SEEDS = None,
     epochs: EPOCHS = None,
     out: OUT = Path("results"),
@@ -207,7 +231,7 @@ def plan(
     from kdbench.plugins import Host
 
     host = Host(files=plugin or [])
-    chosen = choose_suite(host, suite, strategy, pair, dataset, seeds, epochs)
+    chosen = choose_suite(host, suite, strategy, pair, dataset, compress, seeds, epochs)
     listing.show_plan(host, chosen, out)
 
 
@@ -257,8 +281,8 @@ def list_(
     kind: Annotated[
         str,
         typer.Argument(
-            help="strategies, models, pairs, datasets, suites, measures, executors "
-            "or renderers."
+            help="strategies, models, pairs, datasets, suites, measures, compressions, "
+            "executors or renderers."
         ),
     ] = "strategies",
     dataset: Annotated[

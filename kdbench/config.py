@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -40,6 +40,25 @@ def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
+class FineTuning(Strict):
+    """How a compressed student is trained further, where a compression does so.
+
+    What is not given is `Recipe.fine_tuning`'s.
+    """
+
+    epochs: int | None = Field(default=None, ge=1)
+    lr: float | None = Field(default=None, gt=0)
+    schedule: Literal["constant", "step", "cosine", "one-cycle"] | None = None
+
+    def of(self, recipe: Recipe) -> Recipe:
+        """The recipe of the fine-tuning after a training by this one."""
+        tuned = recipe.fine_tuning()
+        given = {k: v for k, v in self.model_dump().items() if v is not None}
+        if "lr" in given:
+            given["lr_by_model"] = {}
+        return tuned.model_copy(update=given)
+
+
 class System(Strict):
     """One part of a suite: what differs from the suite's own keys, key by key."""
 
@@ -48,6 +67,7 @@ class System(Strict):
     datasets: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ()
+    compress: tuple[str, ...] = ()
     seeds: int | None = Field(default=None, ge=1, le=1000)
     recipe: Recipe = Recipe()
 
@@ -57,6 +77,7 @@ class Suite(Strict):
 
     Or several such grids in one: a table [[systems]] for each. `extends` names a suite
     file beside this one, whose keys hold where this one does not give its own.
+    `compress` is done to every strategy's student; `measures` are optional ones.
     """
 
     name: str
@@ -66,8 +87,11 @@ class Suite(Strict):
     datasets: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ()
+    compress: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
     seeds: int = Field(default=3, ge=1, le=1000)
     recipe: Recipe = Recipe()
+    fine_tuning: FineTuning = FineTuning()
     define_pairs: dict[str, PairDefinition] = Field(default_factory=dict)
     systems: tuple[System, ...] = ()
 
@@ -121,7 +145,7 @@ class Suite(Strict):
                 raise ValueError(f"{name} needs a teacher and a student")
         return pairs
 
-    @field_validator("datasets", "pairs", "strategies")
+    @field_validator("datasets", "pairs", "strategies", "compress", "measures")
     @classmethod
     def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(names))

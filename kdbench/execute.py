@@ -128,10 +128,10 @@ def make_jobs(
     `items` are the training items of each dataset, `threads` those of each process
     instead of the rule's.
     """
-    open_ids = {group.id for group in plan.todo}
+    open_ids = {run.id for group in plan.todo for run in group.runs}
     room = available(device)
-    jobs: list[tuple[bool, float, Job]] = []
-    for group in plan.todo:
+    jobs: list[tuple[int, float, Job]] = []
+    for group in (*plan.todo, *plan.again):
         dataset = host.dataset(group.runs[0].dataset)
         names = {m for run in group.runs for m in (*run.students, *run.teachers)}
         size = {name: macs_of(host.model(name), dataset) for name in names}
@@ -141,6 +141,7 @@ def make_jobs(
             size[m] * schedules[run.id].passes / len(run.students)
             for run in group.runs
             for m in run.students
+            if not (run.measured_only or group.again)
         ]
         asked = [size[m] for run in group.teachers for m in run.students]
         # backwards costs twice a forward pass; teachers answer once for the group
@@ -158,7 +159,7 @@ def make_jobs(
             checkpoint_every_s=checkpoint_every_s,
             work=work / len(group.runs) / _passes_of(group, host),
             early=early,
-            needs=frozenset(run.id for run in group.teachers) & open_ids,
+            needs=frozenset(r.id for r in (*group.teachers, *group.sources)) & open_ids,
         )
         beside = job.threads == 1 and device == "cpu"
         at_once = (os.cpu_count() or 1) if beside else 1
@@ -167,7 +168,7 @@ def make_jobs(
             for part in _parts(job)
             for fits in fitting(part.group, host, room, device, at_once)
         ]
-        jobs += [(bool(group.teachers), -work, part) for part in parts]
+        jobs += [(group.runs[0].rank, -work, part) for part in parts]
     return [job for *_, job in sorted(jobs, key=lambda row: row[:2])]
 
 

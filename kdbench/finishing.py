@@ -59,6 +59,8 @@ def seen(
         validation_targets=feed.validation_targets if held_out else None,
         answers=answers,
         features=features,
+        probabilities=spec.probabilities,
+        teacher_probabilities=teacher is None or teacher[0].probabilities,
     )
 
 

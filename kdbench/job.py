@@ -20,7 +20,7 @@ do ("held", run, ids), ("elsewhere", record)."""
 
 @dataclass(frozen=True)
 class Job:
-    """A group and all it needs to run anywhere. `needs` are ids of jobs before it."""
+    """A group and all it needs to run anywhere. `needs` are the runs before it."""
 
     group: Group
     folder: Path

@@ -170,6 +170,8 @@ class Finished:
     and type. `features()` gives what the classifiers of student and teacher are handed
     for the test set, (N, D) each on the CPU, or None where there is no teacher or a
     network without a classifier. Both are None where a model is timed, not measured.
+    `probabilities` and `teacher_probabilities` are False where logits are none of
+    probabilities, as `Model.probabilities` says.
     """
 
     model: nn.Module
@@ -183,6 +185,8 @@ class Finished:
     validation_targets: Tensor | None = None
     answers: Callable[[Callable[[Tensor], Tensor]], Tensor] | None = None
     features: Callable[[], tuple[Tensor, Tensor] | None] | None = None
+    probabilities: bool = True
+    teacher_probabilities: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

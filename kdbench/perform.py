@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
 
-from kdbench.api import Data, Model
-from kdbench.atomic import Unwritable, clear_unfinished, write_whole
+from kdbench.atomic import Unwritable
 from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.device import settle
 from kdbench.engine.faults import (
@@ -26,25 +22,21 @@ from kdbench.engine.faults import (
     release_memory,
     told_apart,
 )
-from kdbench.engine.feed import Feed
-from kdbench.engine.graphs import recorder_for
 from kdbench.engine.learner import Learner
 from kdbench.engine.lockstep import train
 from kdbench.engine.profile import profiled
-from kdbench.engine.saver import Saver
 from kdbench.engine.solo import Solo
-from kdbench.engine.teacher import FrozenTeacher, TeacherStage, weights_hash
-from kdbench.finishing import seen
+from kdbench.engine.teacher import FrozenTeacher, TeacherStage
 from kdbench.job import Emit, Job
-from kdbench.measure import measure_all
-from kdbench.measure.quality import bitmask, correct
-from kdbench.measure.size import is_as_built, parameters, serialised
+from kdbench.measure.size import parameters
 from kdbench.memory import halves
 from kdbench.plugins import Host
-from kdbench.provenance import environment
-from kdbench.recording import make_record, strategy_of, trained_teacher, weights_path
+from kdbench.prepared import Prepared
+from kdbench.recording import (
+    costs_of_both,
+    strategy_of,
+)
 from kdbench.records import Run
-from kdbench.store import write_record
 
 L = TypeVar("L", Learner, Solo)
 
@@ -100,62 +92,24 @@ def _attempt(
     return (), ""
 
 
-class _Work:
-    """The parts of one job."""
-
-    def __init__(self, job: Job, host: Host, emit: Emit):
-        self.job = job
-        self.host = host
-        self.emit = emit
-        self.open = list(job.group.runs)
-        self.device = torch.device(job.device)
-        self.environment = environment(job.device, job.threads)
-
-    def prepare(self) -> None:
-        """Data and teachers; whatever is missing raises."""
-        first = self.job.group.runs[0]
-        self.dataset = self.host.dataset(first.dataset)
-        data = _load(self.dataset.load, self.job.data_dir)
-        self.task = self.dataset.task
-        self.feed = Feed(data, self.task, first.recipe, first.seed, self.device)
-        self.recorder = recorder_for(self.device)
-        self.teacher_ids: list[str] = []
-        self.teachers: list[tuple[Model, nn.Module]] = []
-        self.teacher_logits: Tensor | None = None
-        for run in self.job.group.teachers:
-            self._add_teacher(run)
-        self.saver = Saver(
-            self.job.folder / "checkpoints", self.job.checkpoint_every_s, self._note
-        )
-
-    def _add_teacher(self, run: Run) -> None:
-        """Load a teacher; what learns from one that is not there fails alone."""
-        try:
-            spec, folder = self.host.model(run.students[0]), self.job.folder
-            module, logits = trained_teacher(
-                run, spec, self.dataset, folder, self.feed, self.environment
-            )
-            self.teachers.append((spec, module))
-            self.teacher_ids.append(run.id)
-            if self.teacher_logits is None:  # the first one measures fidelity
-                self.teacher_logits = logits
-        except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
-            raise_if_machine(error, self.device, f"its teacher {run.students[0]}")
-            for student in list(self.open):
-                if run.id in student.teacher_runs:
-                    self.fail(student, f"{reason_of(error)} before training")
+class _Work(Prepared):
+    """The training of one job."""
 
     def lockstep(self, stop: Callable[[], bool]) -> None:
         self.prepare()
         learners = []
         wanted: list[list[str]] = [[] for _ in self.teachers]
         for run in list(self.open):
+            if self._is_untrained(run):
+                continue
             learner = self._learner(run)
             if learner is not None:
                 learners.append(learner)
                 for k in learner.uses:
                     wanted[k] += learner.strategy.taps
                 self.emit(("started", run))
+        if not learners:
+            return
         teachers = [
             FrozenTeacher(spec, module, taps, self.feed)
             for (spec, module), taps in zip(self.teachers, wanted, strict=True)
@@ -207,7 +161,7 @@ class _Work:
         built = build(run)
         folder = self.saver.folder
         saved = checkpoint.load(
-            folder, run.id, lambda text: self._note(f"{run.label}: {text}")
+            folder, run.id, lambda text: self.note(f"{run.label}: {text}")
         )
         if saved is None:
             return built
@@ -215,7 +169,7 @@ class _Work:
             built.restore(saved)
         except Exception as error:  # noqa: BLE001 - it starts again instead
             raise_if_machine(error, self.device, f"{run.label}, before training")
-            self._note(
+            self.note(
                 f"{run.label}: its checkpoint does not fit: it starts again "
                 f"({reason_of(error)})"
             )
@@ -225,16 +179,44 @@ class _Work:
 
     def _fresh(self, run: Run) -> Learner:
         strategy = strategy_of(run, self.host)
+        specs = [self.host.model(name) for name in run.students]
+        specs[0] = self.spec(run)
         return Learner(
             run,
             strategy,
-            [self.host.model(name) for name in run.students],
+            specs,
             self.teachers,
             [self.teacher_ids.index(i) for i in run.teacher_runs[: strategy.teachers]],
             self.feed,
             self.dataset,
             self.recorder,
+            self.source(run)[1] if run.compression else None,
         )
+
+    def _is_untrained(self, run: Run) -> bool:
+        """Whether the run needs no training, and is done: what cannot be fails alone.
+
+        It is measured again, or is a compressed student that is only measured.
+        """
+        if not (self.job.group.again or run.measured_only):
+            return False
+        self.emit(("started", run))
+        try:
+            if self.job.group.again:
+                self.complete(run)
+            else:
+                self._compress(run)
+        except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+            raise_if_machine(error, self.device, f"{run.label}, not trained")
+            self.fail(run, f"{reason_of(error)}, from a student that had finished")
+        return True
+
+    def _compress(self, run: Run) -> None:
+        source, network = self.source(run)
+        make = self.spec(run).from_teacher
+        assert make is not None  # noqa: S101 - that of a compression has one
+        student = make(network, self.dataset.input_shape, self.task.outputs)
+        self.measured(run, student.to(self.device), source.cost)
 
     def solo(self, stop: Callable[[], bool]) -> None:
         self.prepare()
@@ -264,9 +246,6 @@ class _Work:
             self.dataset,
         )
 
-    def _note(self, text: str) -> None:
-        self.emit(("note", text))
-
     def _tell(self, learner: Learner | Solo, epoch: int, value: float) -> None:
         self.emit(("epoch", learner.run, epoch, self.task.headline, value))
 
@@ -293,54 +272,9 @@ class _Work:
             ),
             "adapter_parameters": 0 if adapters is None else parameters(adapters),
         }
+        if run.compression:
+            cost = costs_of_both(self.source(run)[0].cost, cost)
         if learner.failure is not None:
             self.fail(run, learner.failure, curves=trace.curves, cost=cost)
             return
-        spec = self.host.model(run.students[0])
-        student = learner.student.eval()
-        if spec.deploy is not None:
-            student = spec.deploy(deepcopy(student)).eval()  # it may yet be saved
-        leading = self.teachers[0] if self.teachers else None
-        finished = seen(
-            spec, student, self.dataset, self.feed, leading, self.teacher_logits
-        )
-        measures = [offer.thing for offer in self.host.all("measures")]
-        values = measure_all(measures, "run", finished, self.job.measures)
-        numbers, problems = values.numbers, values.problems
-        if not is_as_built(spec, self.dataset, numbers["parameters"]):
-            speed = measure_all(measures, "model", finished, self.job.measures)
-            numbers, problems = numbers | speed.numbers, problems + speed.problems
-        for problem in problems:
-            self._note(f"{run.label}: {problem}")
-        write_whole(weights_path(self.job.folder, run.id), serialised(student))
-        self._record(
-            run,
-            status="finished",
-            curves=trace.curves,
-            cost=cost,
-            measures=numbers,
-            lists=values.lists,
-            test_items=len(finished.logits),
-            correct=None
-            if self.task.columns
-            else bitmask(correct(finished.logits, self.feed.test_targets)),
-            weights_sha256=weights_hash(student),
-        )
-
-    def fail(self, run: Run, reason: str, **known: Any) -> None:
-        self._record(run, status="failed", reason=reason, **known)
-
-    def _record(self, run: Run, **values: Any) -> None:
-        record = make_record(run, self.host, self.environment, **values)
-        write_record(self.job.folder, record)
-        self.open.remove(run)
-        with suppress(OSError):  # what is left over harms nobody: the record stands
-            checkpoint.discard(self.job.folder / "checkpoints", run.id)
-            clear_unfinished(weights_path(self.job.folder, run.id))
-        self.emit(("record", record))
-
-
-@cache
-def _load(load: Callable[[Path | None, bool], Data], data_dir: Path | None) -> Data:
-    """A dataset, once for each process."""
-    return load(data_dir, False)
+        self.measured(run, learner.student, cost, trace.curves)

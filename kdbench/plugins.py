@@ -24,7 +24,15 @@ import pluggy
 
 from kdbench import __version__, hookspecs
 from kdbench.admission import KINDS, SINGULAR, Refused, check_hook_names, checked
-from kdbench.api import Dataset, Model, Source, Strategy, UserError, unknown
+from kdbench.api import (
+    Compression,
+    Dataset,
+    Model,
+    Source,
+    Strategy,
+    UserError,
+    unknown,
+)
 from kdbench.combining import Combination, combine
 from kdbench.provenance import source_hash
 from kdbench.records import digest
@@ -36,6 +44,7 @@ BUILTIN = (
     "kdbench.teachers.imported",
     "kdbench.suites",
     "kdbench.measure",
+    "kdbench.compressions",
     "kdbench.report",
     "kdbench.execute",
 )
@@ -214,6 +223,16 @@ class Host:
             raise error
         return self._only(kind, name, offers)
 
+    def compressed(self, name: str, chain: str) -> Model:
+        """The model of this name after "FIRST/SECOND" compressions; "" for none.
+
+        Raises UserError where a compression cannot take it.
+        """
+        model = self.model(name)
+        for compression in chain.split("/") if chain else ():
+            model = self.get("compressions", compression).thing.model(model)
+        return model
+
     def _sum(self, name: str, where: str) -> Offer:
         """A sum of strategies, by their names; combined once."""
         if ("strategies", name) not in self._found:
@@ -293,7 +312,7 @@ class Host:
 
 
 def code_of(thing: object) -> str:
-    """Source hash of what defines a strategy, model or dataset.
+    """Source hash of what defines a strategy, model, dataset or compression.
 
     A model made out of others, given to its builder, has their sources in it too.
     """
@@ -306,6 +325,8 @@ def code_of(thing: object) -> str:
     elif isinstance(thing, Dataset):
         version = thing.version
         thing = thing.load
+    elif isinstance(thing, Compression):
+        thing = thing.model
     made_of = [version] if version else []
     while hasattr(thing, "func"):  # functools.partial, or what is built like it
         given = (*getattr(thing, "args", ()), *getattr(thing, "keywords", {}).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,28 @@ from kdbench.weights import drift
 
 class NoTeacher(Exception):
     """A teacher that is not there, or not as its record says."""
+
+
+class NoSource(Exception):
+    """A student that another was to be made of, and that is not there."""
+
+
+KEPT_ONCE = ("adapter_parameters", "peak_memory_bytes", "company")
+"""Costs of which two trainings take the larger one, not the sum."""
+
+
+def costs_of_both(
+    first: Mapping[str, float | None], then: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """What a training and a further one cost together; None where one is unknown."""
+    found: dict[str, float | None] = dict(first)
+    for name, value in then.items():
+        before = first.get(name, 0.0)
+        if value is None or before is None:
+            found[name] = None
+        else:
+            found[name] = max(before, value) if name in KEPT_ONCE else before + value
+    return found
 
 
 def weights_path(folder: Path, run_id: str) -> Path:

@@ -199,8 +199,9 @@ class Run(Strict):
     `label`, `system` and `note` are the suite's words, not part of its identity;
     `preset` names where `params` come from, if not from what was written and defaults.
 
-    A run with a `compression` starts from the student of the run `source`; `beside` is
-    the recipe of the runs that it stands beside in a table, if its own is another.
+    A run with a `compression` (`half`, or `half/int8_dynamic`, one after the other)
+    starts from the student of the run `source`. Where it is trained further, by the
+    recipe of its own, `beside` is that of the runs that it stands beside in a table.
     """
 
     dataset: str
@@ -234,6 +235,23 @@ class Run(Strict):
     @property
     def is_teacher(self) -> bool:
         return self.strategy == "teacher"
+
+    @property
+    def deployed(self) -> str:
+        """Its leading student's model, with what compresses it: `NAME/COMPRESSION`."""
+        return "/".join(part for part in (*self.students[:1], self.compression) if part)
+
+    @property
+    def measured_only(self) -> bool:
+        """Whether its student is compressed, and not trained any further."""
+        return bool(self.compression) and self.beside is None
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order of training: after its teachers and its source."""
+        if self.is_teacher:
+            return 0
+        return 1 + len(self.compression.split("/")) if self.compression else 1
 
     @property
     def table_recipe(self) -> Recipe:

@@ -1,11 +1,14 @@
-"""Strategies as they are written: `kd[temperature=2,4]`, `dkd@authors`, `kd+fitnet`."""
+"""Strategies as they are written: `kd[temperature=2,4]`, `dkd@authors`, `kd+fitnet`.
+
+`kd/int8_dynamic` is what a compression makes of the student that `kd` left.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, product
 from typing import Any
 
@@ -17,12 +20,14 @@ class Selection:
     """One strategy by name with hyper-parameters given: `kd[temperature=2]`.
 
     Or a sum, `kd+fitnet[weight=2]`, whose parameters are called `fitnet.weight`.
-    `presets` maps a part to its preset (`dkd@authors`), `label` is how it was written.
+    `presets` maps a part to its preset (`dkd@authors`); `compressions` are done to the
+    finished student, one after the other.
     """
 
     name: str
     params: Mapping[str, Any]
     presets: Mapping[str, str] = field(default_factory=dict)
+    compressions: tuple[str, ...] = ()
 
 
 def parse_selection(text: str) -> list[Selection]:
@@ -30,16 +35,23 @@ def parse_selection(text: str) -> list[Selection]:
 
     A comma separates values; a part with "=" begins the next hyper-parameter; a list
     is written as JSON does: `levels=[1,2]`. `kd+fitnet` is a sum of strategies,
-    `dkd@authors` one with a preset.
+    `dkd@authors` one with a preset, `kd/half` one whose student is compressed.
     """
-    parts = [_parse_part(part, text) for part in _split(text, "+")]
+    strategy, *after = (part.strip() for part in _split(text, "/"))
+    if not all(re.fullmatch(r"[^\s\[\],@+]+", name) for name in after):
+        raise UserError(
+            f"strategy {text!r} is not understood; write STRATEGY/COMPRESSION, "
+            "such as kd/int8_dynamic"
+        )
+    parts = [_parse_part(part, text) for part in _split(strategy, "+")]
     if len(parts) == 1:
-        return parts[0]
+        return [replace(one, compressions=tuple(after)) for one in parts[0]]
     return [
         Selection(
             "+".join(part.name for part in chosen),
             {f"{p.name}.{k}": v for p in chosen for k, v in p.params.items()},
             {name: preset for p in chosen for name, preset in p.presets.items()},
+            tuple(after),
         )
         for chosen in product(*parts)
     ]
@@ -148,6 +160,7 @@ def with_controls(selections: Sequence[str], controls: Sequence[str]) -> list[st
         selection.name
         for selection in map(_first, selections)
         if not selection.presets
+        and not selection.compressions
         and not any("->" in str(value) for value in selection.params.values())
     }
     return [c for c in controls if c not in named] + list(selections)

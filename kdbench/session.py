@@ -153,7 +153,14 @@ class Session:
         )
         anew, profile = options.retrain_teachers, options.profile
         jobs = [
-            replace(job, anew=anew, profile=profile, earlier=earlier) for job in jobs
+            replace(
+                job,
+                anew=anew or job.group.again,
+                profile=profile,
+                earlier=earlier,
+                measures=suite.measures,
+            )
+            for job in jobs
         ]
         try:
             self._run(jobs, start)
@@ -218,6 +225,12 @@ class Session:
             f"{len(plan.skipped)} skipped; device {self.device}",
             highlight=False,
         )
+        again = sum(len(group.runs) for group in plan.again)
+        if again:
+            self._say(
+                f"{again} finished runs are measured again, and not trained: they lack "
+                f"{' or '.join(self.suite.measures)}"
+            )
         for note in plan.notes:
             self._say(note)
 

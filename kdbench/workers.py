@@ -87,7 +87,7 @@ class _Pool:
     ):
         """`held` are the ids of runs that other kdbench processes train."""
         self._waiting = deque(jobs)
-        self._unfinished = {job.id for job in jobs}
+        self._unfinished = {job.id: job for job in jobs}
         self._size = size
         self._host = host
         self._emit = emit
@@ -132,11 +132,12 @@ class _Pool:
 
     def _next(self) -> Job | None:
         """The first job whose needs are met, once those to put off are away."""
-        for job in [j for j in self._waiting if not j.needs & self._unfinished]:
+        awaited = {r.id for job in self._unfinished.values() for r in job.group.runs}
+        for job in [j for j in self._waiting if not j.needs & awaited]:
             if not put_off(job, self._held, self._tell):
                 return job
             self._waiting.remove(job)
-            self._unfinished.discard(job.id)
+            self._unfinished.pop(job.id)
         return None
 
     def _tell(self, event: tuple[Any, ...]) -> None:
@@ -164,7 +165,7 @@ class _Pool:
             raise event[1]
         if event[0] == "idle":
             assert worker.job is not None  # noqa: S101 - it was given one
-            self._unfinished.discard(worker.job.id)
+            self._unfinished.pop(worker.job.id, None)
             worker.job = None
             worker.trains = False
             return
@@ -185,10 +186,12 @@ class _Pool:
             )
             singles = [j for j in split(job) if j.group.runs[0] in left]
             self._waiting.extendleft(reversed(singles))
-            self._unfinished |= {j.id for j in singles}
-        elif left:
+            self._unfinished.pop(job.id)
+            self._unfinished |= {j.id: j for j in singles}
+            return
+        if left:
             self._fail(job, f"its process died ({what})")
-        self._unfinished.discard(job.id)
+        self._unfinished.pop(job.id)
 
     def _is_settled(self, job: Job, run: Run) -> bool:
         """Whether it is nothing to try again; its process may have died after it."""
@@ -199,6 +202,9 @@ class _Pool:
         """Record that these runs failed, unless another process has them by now."""
         with claimed(job, self._tell) as mine:
             for run in mine.group.runs if mine else ():
+                if job.group.again:  # what had finished before stays as it is
+                    self._tell(("note", f"{run.label}, to be measured again: {reason}"))
+                    continue
                 record = make_record(
                     run,
                     self._host,

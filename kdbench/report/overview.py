@@ -104,7 +104,7 @@ def _row(
             word(section.system),
             word(f"{section.dataset} / {section.pair}"),
             word(label),
-            word(model.record.run.students[0] if model else ""),
+            word(model.record.run.deployed if model else ""),
             word(f"{headline.title}{unit}"),
             value,
             Cell(

@@ -106,7 +106,11 @@ class Section:
         """
         if strategy in self.runs:
             return strategy
-        named = {r.run.label for r in self.records if r.run.strategy == strategy}
+        named = {
+            r.run.label
+            for r in self.records
+            if r.run.strategy == strategy and not r.run.compression
+        }
         return named.pop() if len(named) == 1 else None
 
     @property
@@ -183,7 +187,7 @@ def _section(setting: Setting, title: str, slug: str, results: Results) -> Secti
         setting=setting,
         title=title,
         slug=slug,
-        recipe=own[0].run.recipe,
+        recipe=own[0].run.table_recipe,
         runs=dict(runs),
         teacher=teacher,
         teachers=teachers,

@@ -19,12 +19,16 @@ def summary(section: Section) -> list[str]:
     told = [f"{section.system.rstrip('.')}." if section.system else "", section.note]
     sentences = [words for words in told if words]
     sentences.append(_opening(section, scratch, kd))
-    others = [s for s in found if s.quality and s not in (scratch, kd)]
+    others = [
+        s for s in found if s.quality and s not in (scratch, kd) and not s.compression
+    ]
     if others:
         sentences.append(_highest(section, others, kd))
     tested = [s for s in others if s.p_kd is not None]
     if tested:
         sentences.append(_against_kd(tested))
+    if any(s.compression for s in found):
+        sentences.append(_compressed(found, section))
     if len(section.seeds) == 1:
         sentences.append(
             "With one seed no difference can be told from chance: no test was done."
@@ -87,6 +91,20 @@ def _highest(section: Section, others: Sequence[Standing], kd: Standing | None) 
     if kd is None or not gain:
         return f"{text}."
     return f"{text} ({gain})."
+
+
+def _compressed(found: Sequence[Standing], section: Section) -> str:
+    """How many students were compressed, and the best of them."""
+    small = [s for s in found if s.compression and s.quality]
+    many = formats.plural(len(small), "compressed student")
+    if not small:
+        return "No compressed student finished."
+    best = max(small, key=lambda s: s.oriented)
+    value = f"{formats.spread(best.quality, section.digits)}{_unit(section)}"
+    return (
+        f"{many} ('Compression, before and after'): the best is {best.label} with "
+        f"{value}."
+    )
 
 
 def _against_kd(tested: Sequence[Standing]) -> str:

@@ -1,0 +1,1 @@
+"""The forms that a trained network is deployed in: other runtimes, fewer bits."""
