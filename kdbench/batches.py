@@ -72,6 +72,10 @@ class Shared:
         """All values made so far; nobody may write to them."""
         return [tensor for tensor, _ in self._versions]
 
+    def asked(self) -> list[Tensor]:
+        """The values that this learner asked for, whoever had them made."""
+        return [x for key in self.charges for x in _tensors(self._values[key])]
+
     def written(self) -> bool:
         """Whether somebody wrote to a value in place after it was made."""
         return any(tensor._version != then for tensor, then in self._versions)

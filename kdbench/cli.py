@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdbench import teacher_cli
+from kdbench import export_cli, profile_cli, teacher_cli
 
 if TYPE_CHECKING:
     from kdbench.config import Suite
@@ -169,6 +169,13 @@ def run(
             "(exit code 75); the same command resumes.",
         ),
     ] = None,
+    speed: Annotated[
+        bool,
+        typer.Option(
+            "--speed/--no-speed",
+            help="Time the models when training is over; best on an idle machine.",
+        ),
+    ] = True,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the time went.")
     ] = False,
@@ -198,6 +205,7 @@ def run(
         retrain_teachers=retrain_teachers,
         threads=threads,
         profile=profile,
+        speed=speed,
     )
     stopping = Stopping(limit_s, since=began)
     raise SystemExit(Session(host, chosen, options, stopping).run())
@@ -359,6 +367,9 @@ def _root(
     """Which knowledge-distillation strategy gives the best student?"""
     _ = version
 
+
+app.command("profile")(profile_cli.profile)
+app.command("export")(export_cli.export)
 
 if __name__ == "__main__":
     main()

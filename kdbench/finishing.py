@@ -70,7 +70,7 @@ def features_of(spec: Model, module: nn.Module, feed: Feed) -> Tensor | None:
     None where the network has no such layer, as one that a strategy deploys may.
     """
     place = dict(module.named_modules()).get(spec.classifier)
-    if place is None:
+    if place is None or place is module:  # a tree has none: its path is ""
         return None
     caught: list[Tensor] = []
 

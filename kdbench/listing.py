@@ -16,6 +16,7 @@ from rich.text import Text
 from kdbench.admission import KINDS
 from kdbench.api import (
     Dataset,
+    Measure,
     Model,
     Pair,
     Strategy,
@@ -50,7 +51,7 @@ COLUMNS = {
     ),
     "datasets": ("name", "summary", "inputs", "task", "source", "plugin"),
     "suites": ("name", "title", "plugin"),
-    "measures": ("name", "summary", "unit", "better", "plugin"),
+    "measures": ("name", "summary", "unit", "better", "optional", "plugin"),
     "compressions": ("name", "summary", "plugin"),
     "executors": ("name", "summary", "plugin"),
     "renderers": ("name", "summary", "plugin"),
@@ -123,6 +124,8 @@ def _facts(thing: Any) -> dict[str, Any]:
         row["deployed as another network"] = "yes" if row.pop("deploy") else ""
         row["trained elsewhere"] = "yes" if row.pop("weights") else ""
         row["probabilities"] = "yes" if thing.probabilities else "no"
+    if isinstance(thing, Measure):
+        row["optional"] = "yes" if thing.optional else ""
     if isinstance(thing, Dataset):
         row["inputs"] = row.pop("input_shape")
         row["task"] = thing.task.sentence()

@@ -263,13 +263,8 @@ class _Work(Prepared):
         run = learner.run
         trace = learner.trace
         adapters = learner.adapters
-        shared = ("data_share_s", "teacher_share_s")
         cost: dict[str, float | None] = {
-            **{name: value for name, value in trace.cost.items() if name not in shared},
-            "train_s": sum(trace.cost[k] for k in ("own_s", "data_s", "teacher_s")),
-            "train_shared_s": sum(
-                trace.cost[k] for k in ("own_s", "data_share_s", "teacher_share_s")
-            ),
+            **trace.bill(),
             "adapter_parameters": 0 if adapters is None else parameters(adapters),
         }
         if run.compression:

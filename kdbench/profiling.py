@@ -11,8 +11,11 @@ from rich.table import Table
 from kdbench.records import Run
 
 SHARED = {"data_share": "data", "teacher_share": "teacher"}
-OWN = ("student", "loss", "backward", "graph", "optimiser")
-PARTS = (*SHARED.values(), *OWN, "rest")
+OWN = ("student", "adapters", "loss", "backward", "graph", "optimiser")
+BESIDE = {"evaluation": "test", "checkpoint": "saving"}
+PARTS = (*SHARED.values(), *OWN, "rest", *BESIDE.values())
+RARE = ("adapters", "graph", "saving")
+"""Shown only where somebody has them."""
 
 Times = Mapping[str, Mapping[str, float]]
 """Phase -> part -> seconds."""
@@ -45,12 +48,16 @@ class Profile:
 
 
 def _shown(parts: Mapping[str, float]) -> Row:
-    """Shares of what all use, own parts, and what is left of a run's own time."""
+    """Shares of what all use, own parts, and what is left of a run's own time.
+
+    What is left of the loop's is with it.
+    """
     shown = {name: parts.get(key, 0.0) for key, name in SHARED.items()}
+    shown |= {name: parts.get(key, 0.0) for key, name in BESIDE.items()}
     shown |= {name: parts.get(name, 0.0) for name in OWN}
-    own = parts.get("own", 0.0)
+    own = parts.get("own", 0.0) + parts.get("loop_rest", 0.0)
     shown["rest"] = own - sum(shown[name] for name in OWN)
-    shown["all"] = own + sum(shown[name] for name in SHARED.values())
+    shown["all"] = sum(shown.values())
     return shown
 
 
@@ -59,14 +66,17 @@ def _table(place: str, strategies: Mapping[str, Sequence[tuple[str, Row]]]) -> T
         title=f"Where the time went: {place}",
         caption="Shares of the time of a row. Data and teacher are shared: all rows "
         "add up to the training's time, all seeds together. Rest: the engine's own, "
-        "and everything of a strategy with its own loop.",
+        "and everything of a strategy with its own loop. Test: the "
+        "evaluation after every epoch.",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
         title_justify="left",
         caption_justify="left",
     )
     rows = [row for phases in strategies.values() for _, row in phases]
     total = {name: sum(row[name] for row in rows) for name in (*PARTS, "all")}
-    shown = [name for name in PARTS if total[name] or name != "graph"]
+    shown = [name for name in PARTS if total[name] or name not in RARE]
     for name in ("strategy", "phase"):
         table.add_column(name.capitalize(), no_wrap=True)
     for name in ("seconds", *shown):

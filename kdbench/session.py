@@ -62,6 +62,8 @@ class Options:
     threads: int | None = None
     """Of each process that trains; None is the rule by the models' size."""
     profile: bool = False
+    speed: bool = True
+    """Whether models that were not timed yet are timed when all training is over."""
 
 
 class Session:
@@ -317,6 +319,8 @@ class Session:
 
     def _measure_speed(self, plan: Plan) -> list[str]:
         """Time the models that have no speed yet; what could not be timed, and why."""
+        if not self.options.speed:
+            return []
         known = load([self.folder]).speed
         try:
             return measure_speed(

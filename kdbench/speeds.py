@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,12 +12,39 @@ from kdbench.api import Dataset, Finished, Model
 from kdbench.engine import Stopped
 from kdbench.finishing import SAMPLE
 from kdbench.measure import measure_all
+from kdbench.measure.runtimes import native, noise, threads_set
 from kdbench.measure.size import TINY_MACS, macs, macs_of, parameters, serialised
+from kdbench.measure.speed import SPEED, headline
+from kdbench.measure.timing import cores, governor, timings_of
 from kdbench.plan import Plan
 from kdbench.plugins import Host
-from kdbench.provenance import environment, now
-from kdbench.records import SpeedRecord
+from kdbench.provenance import environment, now, version
+from kdbench.records import SpeedRecord, Timing
 from kdbench.store import write_record
+
+SECONDS = 0.1
+"""Spent on each number of each form; `kdbench profile` takes more."""
+
+FORMS = {
+    "cpu": (
+        ("eager", "float32"),
+        ("eager", "bfloat16"),
+        ("eager", "int8"),
+        ("onnx", "float32"),
+        ("onnx", "int8"),
+    ),
+    "cuda": (
+        ("eager", "float32"),
+        ("eager", "bfloat16"),
+        ("cuda-graph", "float32"),
+        ("cuda-graph", "bfloat16"),
+    ),
+    "mps": (("eager", "float32"), ("eager", "bfloat16")),
+}
+"""What is timed on each kind of device: what takes no minutes to prepare."""
+
+RUNTIMES = ("onnxruntime", "torchao")
+"""Distributions that a form's speed depends on, beside torch."""
 
 
 def measure_speed(
@@ -30,29 +57,25 @@ def measure_speed(
 ) -> list[str]:
     """Time every model of the plan that has not been timed on this machine yet.
 
-    Returns what could not be measured, and why. Raises Stopped between two models when
-    `stop()` turns true.
+    A model is timed again where its record has no timings, or other versions of the
+    runtimes. Returns what could not be measured, and why. Raises Stopped between two
+    models when `stop()` turns true.
     """
-    models = {
-        (run.dataset, name)
-        for run in (*plan.done, *(r for g in plan.todo for r in g.runs))
-        for name in (*run.students, *run.teachers)
-    }
-    done = [(r.dataset, r.model, r.environment) for r in known]
+    done = [(r.dataset, r.model, r.environment) for r in known if r.timings]
     problems = []
-    for dataset_name, name in sorted(models):
-        dataset, spec = host.dataset(dataset_name), host.model(name)
-        if spec.learner == "fitted":
-            continue  # timed as trained, in its run
+    for name, make, dataset in _models(plan, host):
         try:
-            threads = 1 if macs_of(spec, dataset) < TINY_MACS else os.cpu_count() or 1
-            here = environment(device, threads)
-            if (dataset_name, name, here) in done:
+            spec = make()
+            if spec.learner == "fitted":
+                continue  # timed as trained, in its run
+            threads = 1 if macs_of(spec, dataset) < TINY_MACS else cores()
+            here = environment(device, threads) | {n: version(n) for n in RUNTIMES}
+            if (dataset.name, name, here) in done:
                 continue
             if stop():
                 raise Stopped
-            torch.set_num_threads(threads)
-            values = _speed(spec, dataset, host, device)
+            with threads_set(threads):
+                values, timings = _speed(spec, dataset, host, device, threads)
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001 - a model that cannot be timed
@@ -60,8 +83,10 @@ def measure_speed(
             continue
         record = SpeedRecord(
             model=name,
-            dataset=dataset_name,
+            dataset=dataset.name,
             measures=values,
+            timings=timings,
+            governor=governor(),
             environment=here,
             finished_at=now(),
         )
@@ -69,14 +94,45 @@ def measure_speed(
     return problems
 
 
+def _models(
+    plan: Plan, host: Host
+) -> Iterator[tuple[str, Callable[[], Model], Dataset]]:
+    """Every model of a plan, once: its name on record, what gives it, and its dataset.
+
+    Students that are compressed are models of their own: `NAME/COMPRESSION`.
+    """
+    runs = (*plan.done, *(run for group in plan.todo for run in group.runs))
+    plain = {
+        (run.dataset, name, "") for run in runs for name in run.students + run.teachers
+    }
+    compressed = {
+        (run.dataset, run.students[0], run.compression)
+        for run in runs
+        if run.compression
+    }
+    for dataset, model, chain in sorted(plain | compressed):
+        name = f"{model}/{chain}" if chain else model
+        yield name, partial(host.compressed, model, chain), host.dataset(dataset)
+
+
 def _speed(
-    spec: Model, dataset: Dataset, host: Host, device: str
-) -> dict[str, float | None]:
+    spec: Model, dataset: Dataset, host: Host, device: str, threads: int
+) -> tuple[dict[str, float | None], list[Timing]]:
     """Size and speed of one model, freshly initialised."""
     module = dataset.build(spec).to(device).eval()
     if spec.deploy is not None:
-        module = spec.deploy(module)
-    sample = dataset.example(SAMPLE).to(device)
+        module = spec.deploy(module).eval()
+    sample = noise(dataset, SAMPLE).to(device)
+    asis = ("eager", native(module))
+    usual = FORMS[torch.device(device).type]
+    # nothing becomes of int8 but int8
+    forms = [form for form in usual if "float32" in asis or form[1] == asis[1]]
+    numbers = sorted({1, threads})
+    wanted = [(*form, n) for form in dict.fromkeys([asis, *forms]) for n in numbers]
+    timings = timings_of(module, sample, wanted, device=device, seconds=SECONDS)
+    first = timings[numbers.index(threads)]
+    if first.reason:
+        raise RuntimeError(first.reason)
     finished = Finished(
         model=module,
         task=dataset.task,
@@ -86,10 +142,11 @@ def _speed(
         targets=torch.empty(0, dtype=torch.int64),
         teacher_logits=None,
     )
-    measures = [offer.thing for offer in host.all("measures")]
-    values = measure_all(measures, "model", finished)
-    return values.numbers | {
+    offered = [offer.thing for offer in host.all("measures")]
+    others = [measure for measure in offered if measure not in SPEED]
+    values = measure_all(others, "model", finished).numbers | headline(first)
+    return values | {
         "parameters": parameters(module),
         "macs": macs(module, sample[:1]),
         "size_bytes": len(serialised(module)),
-    }
+    }, timings

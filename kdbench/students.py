@@ -98,5 +98,8 @@ def _fits(network: nn.Module, state: State) -> bool:
     if own.keys() != state.keys():
         return False
     return all(
-        own[k].shape == v.shape and own[k].dtype == v.dtype for k, v in state.items()
+        # what was fitted is as large as what it learned
+        (own[k].shape == v.shape or k.endswith("_extra_state"))
+        and own[k].dtype == v.dtype
+        for k, v in state.items()
     )

@@ -31,6 +31,14 @@ def _no_choice_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KDBENCH_PLUGINS", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _timed_in_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions in this process: what exports and quantises has tests of its own."""
+    forms = {"cpu": (("eager", "float32"),)}
+    monkeypatch.setattr("kdbench.speeds.FORMS", forms)
+    monkeypatch.setattr("kdbench.speeds.SECONDS", 0.01)
+
+
 @pytest.fixture(scope="session")
 def host() -> Host:
     return Host()

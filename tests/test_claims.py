@@ -255,7 +255,7 @@ def kdbench_run_finished(record):
         file.write(f"{os.getpid()} {record.id}\\n")
 """
 
-COMMAND = ["run", "-p", "digits-mlp", "-s", "slow,kd", "--epochs", "8"]
+COMMAND = ["run", "--no-speed", "-p", "digits-mlp", "-s", "slow,kd", "--epochs", "8"]
 COMMAND += ["--plugin", "slow.py", "--checkpoint-every", "0.2"]
 
 

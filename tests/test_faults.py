@@ -289,7 +289,7 @@ def test_a_record_that_cannot_be_written_ends_the_command(
 @pytest.mark.slow
 def test_a_file_size_limit_is_survived(plugin, run, same, tmp_path):
     """Real failures of writing, in every file of more than 8 kB."""
-    command = [sys.executable, "-m", "kdbench.cli", "run", "digits"]
+    command = [sys.executable, "-m", "kdbench.cli", "run", "--no-speed"]
     command += [
         "--seeds",
         "1",

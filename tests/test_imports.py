@@ -52,6 +52,7 @@ ALLOWED = {
     "compressions": API | {"forms"},
     "measure": LOWER | {"engine", "forms"},
     "students": LOWER | {"engine", "measure", "recording", "weights"},
+    "exporting": LOWER | {"engine", "forms", "recording", "students", "weights"},
     "testing": API,
     "report": API | {"store", "stats"},
     "weights": API,
@@ -76,7 +77,7 @@ ALLOWED = {
 """Part -> the parts it may import. `cli` and what only it calls may import anything."""
 
 TOP = {"cli", "session", "progress", "listing", "catalogue", "teacher_cli", "__init__"}
-TOP |= {"profiling", "profile_cli", "export_cli"}
+TOP |= {"profiling", "profile_cli", "profiles", "export_cli"}
 
 
 def part_of(path: Path) -> str:

@@ -41,9 +41,11 @@ def test_what_changes_results_changes_the_id(plan_of, change):
 
 def test_groups_share_data_teacher_and_seed(plan_of):
     plan = plan_of(seeds=2)
-    lockstep = [g for g in plan.todo if g.teachers and not g.solo]
+    together = [g for g in plan.todo if g.teachers and not g.solo]
+    lockstep = [g for g in together if not g.sources]
     assert len(lockstep) == 4  # two pairs, two seeds
-    for group in lockstep:
+    assert len(together) == 8  # and what is made of their students
+    for group in together:
         assert len({(r.dataset, r.seed, r.teacher_runs[0]) for r in group.runs}) == 1
     assert {g.runs[0].strategy for g in plan.todo if g.solo} == {"split_transfer"}
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 
 from kdbench.api import Data, Dataset, Split
+from kdbench.data import class_names
 from kdbench.tasks import Head, Task
 
 TEST_ITEMS = 450
 GREY = 15
+WHICH = Task(outputs=10, labels=class_names.DIGITS)
 
 
 def load(data_dir: Path | None, download: bool) -> Data:  # noqa: ARG001 - embedded
@@ -62,7 +64,7 @@ DIGITS = Dataset(
     name="digits",
     summary="1,797 real scanned digits, 8x8 grey; embedded, nothing to download",
     source="Alpaydin & Kaynak 1998, UCI; carried by scikit-learn",
-    task=Task(outputs=10),
+    task=WHICH,
     input_shape=(1, 8, 8),
     load=load,
     embedded=True,
@@ -73,7 +75,7 @@ DIGITS_AND_INK = Dataset(
     summary="the same digits with two heads: which digit, and how much ink",
     source=DIGITS.source,
     task=Task.several(
-        Head(name="digit", task=Task(outputs=10)),
+        Head(name="digit", task=WHICH),
         Head(name="ink", task=Task(kind="regression", outputs=1, unit="grey levels")),
     ),
     input_shape=(1, 8, 8),

@@ -39,7 +39,8 @@ def image_folder(text: str) -> Dataset:
     if match["size"] and not int(match["size"]):
         raise UserError(f"{PREFIX}{text}: a size of 0 pixels; leave @0 out")
     label, size = match["label"] or "", int(match["size"] or 0)
-    found = tree.find(root) or image_parquet.find(root)
+    as_tree = tree.find(root)
+    found = as_tree or image_parquet.find(root)
     if found is None:
         raise UserError(
             f"{PREFIX}{text}: {root} holds neither train/CLASS/IMAGE and test/CLASS/"
@@ -64,12 +65,13 @@ def image_folder(text: str) -> Dataset:
     for part in parts.values():
         check_labels(column(part.labels, label, where), classes, part.shards, root)
     form = _form(parts["train"], size)
+    names = tuple(tree.classes(root)) if as_tree else ()
     counts = ", ".join(f"{part.items:,} {split}" for split, part in parts.items())
     return Dataset(
         name=PREFIX + text,
         summary=f"{counts} images of {classes} classes in {root}",
         source=str(root),
-        task=Task(outputs=classes),
+        task=Task(outputs=classes, labels=names),
         input_shape=form.shape,
         load=partial(load, found=found, form=form, label=label, classes=classes),
         version=contents(found),

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from kdbench.api import Data, Dataset, UserError
-from kdbench.data import torchvision_files, tree
+from kdbench.data import class_names, torchvision_files, tree
 from kdbench.data.decoded import decoded
 from kdbench.data.images import Form, Found, Part, check_items
 from kdbench.data.locate import ImageSet, locate
@@ -86,6 +86,7 @@ CIFAR10 = ImageSet(
     expected="cifar-10-batches-py/data_batch_1 and so on",
     folders=("cifar10",),
     fetch=("CIFAR10", BY_TRAIN),
+    labels=class_names.CIFAR10,
 )
 
 CIFAR100 = dataclasses.replace(
@@ -100,6 +101,7 @@ CIFAR100 = dataclasses.replace(
     folders=("cifar100",),
     fetch=("CIFAR100", BY_TRAIN),
     label="fine_label",
+    labels=class_names.CIFAR100,
 )
 
 CIFAR100_COARSE = dataclasses.replace(
@@ -108,6 +110,7 @@ CIFAR100_COARSE = dataclasses.replace(
     summary="CIFAR-100 by its 20 coarse classes, 32x32 RGB",
     classes=20,
     label="coarse_label",
+    labels=class_names.CIFAR100_COARSE,
 )
 
 MNIST = ImageSet(
@@ -123,6 +126,7 @@ MNIST = ImageSet(
     expected="MNIST/raw/*-ubyte",
     folders=("mnist",),
     fetch=("MNIST", BY_TRAIN),
+    labels=class_names.DIGITS,
 )
 
 FASHION_MNIST = dataclasses.replace(
@@ -136,6 +140,7 @@ FASHION_MNIST = dataclasses.replace(
     expected="FashionMNIST/raw/*-ubyte",
     folders=("fashionmnist",),
     fetch=("FashionMNIST", BY_TRAIN),
+    labels=class_names.FASHION_MNIST,
 )
 
 SVHN = ImageSet(
@@ -152,6 +157,7 @@ SVHN = ImageSet(
     folders=("svhn",),
     fetch=("SVHN", BY_SPLIT),
     configuration="cropped_digits",
+    labels=class_names.DIGITS,
 )
 
 STL10 = ImageSet(
@@ -167,6 +173,7 @@ STL10 = ImageSet(
     expected="stl10_binary/train_X.bin and so on",
     folders=("stl10",),
     fetch=("STL10", BY_SPLIT),
+    labels=class_names.STL10,
 )
 
 TINY_IMAGENET = ImageSet(
@@ -209,7 +216,7 @@ def _dataset(known: ImageSet) -> Dataset:
         name=known.name,
         summary=known.summary,
         source=known.source,
-        task=Task(outputs=known.classes),
+        task=Task(outputs=known.classes, labels=known.labels),
         input_shape=known.form.shape,
         load=partial(load, known=known),
         locate=partial(_root, known=known),

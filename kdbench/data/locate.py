@@ -27,7 +27,7 @@ class ImageSet:
     arguments for each split. `folders` are names of the set's own folder, without
     punctuation; `label` is the label column where a parquet file has several; `tests`
     are the splits to test on, in order of preference, and `configuration` the folder of
-    the hub's where it has several.
+    the hub's where it has several. `labels` are the names of the classes.
     """
 
     name: str
@@ -45,6 +45,7 @@ class ImageSet:
     label: str = "label"
     tests: tuple[str, ...] = ("test", "validation")
     configuration: str = ""
+    labels: tuple[str, ...] = ()
 
 
 def locate(known: ImageSet, data_dir: Path | None, download: bool) -> Found:

@@ -118,7 +118,7 @@ TABULAR = [
         name="breast_cancer_10",
         summary="569 tumours, ten measured means, malignant or benign; embedded",
         source="Wolberg et al. 1995, UCI; carried by scikit-learn",
-        task=Task(outputs=2),
+        task=Task(outputs=2, labels=("malignant", "benign")),
         input_shape=(10,),
         load=load_breast_cancer,
         embedded=True,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from kdbench.api import Dataset, Model
+from kdbench.api import Dataset, Model, Strategy, Tapped
 from kdbench.engine.streams import global_stream
+from kdbench.models.taps import probe
 from kdbench.records import Recipe, Run
 
 
@@ -49,6 +52,23 @@ def build_students(
                 student = spec.from_teacher(teacher, *size)
         students.append(channels_last(student).requires_grad_().train())
     return students
+
+
+def side_of(
+    spec: Model,
+    module: nn.Module,
+    dataset: Dataset,
+    strategy: Strategy,
+    recipe: Recipe,
+    targets: Tensor,
+) -> Tapped:
+    """One side of the pair as `adapters` is shown it."""
+    return replace(
+        probe(spec, strategy.taps, dataset),
+        model=deepcopy(module),
+        recipe=recipe,
+        targets=targets,
+    )
 
 
 def channels_last(module: nn.Module) -> nn.Module:

@@ -24,7 +24,7 @@ from kdbench.api import Batch, Outputs, Strategy
 from kdbench.engine.augment import Mixed
 from kdbench.engine.feed import Step
 from kdbench.engine.teacher import Ask
-from kdbench.engine.trace import Trace
+from kdbench.engine.trace import GRAPH, Trace
 from kdbench.engine.watching import python_state, watching
 
 T = TypeVar("T")
@@ -32,9 +32,6 @@ T = TypeVar("T")
 Answers = Mapping[Ask, Outputs]
 Terms = dict[str, Tensor]
 Timed = Callable[[str], AbstractContextManager[Any]]
-
-GRAPH = "graph"
-"""The part of a learner's own time that replays take: forward, loss and backward."""
 
 WARM_UP = 3
 """Plain steps before the capture, as torch asks for; they are the first real ones."""
@@ -178,7 +175,7 @@ class GraphedStep:
         """
         if self.obstacle:
             return self._plain(step, teachers)
-        given = _given(self._trainee, step, teachers)
+        given = given_to(self._trainee, step, teachers)
         layout = [(k, x.shape, x.stride(), x.dtype) for k, x in given.items()]
         if self._captured is None and layout != self._layout:
             self._layout, self._warmed = layout, 0
@@ -280,7 +277,7 @@ def _untimed(_part: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _given(trainee: Trainee, step: Step, teachers: Answers) -> dict[str, Tensor]:
+def given_to(trainee: Trainee, step: Step, teachers: Answers) -> dict[str, Tensor]:
     """Every tensor that the learner's step reads, by name.
 
     Of the group's views and features those that it asks for: the others depend on who

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -12,19 +12,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kdbench.api import Batch, Dataset, ExtraView, Model, Outputs, Strategy, Tapped
-from kdbench.engine.build import build_students, make_optimiser
+from kdbench.api import Batch, Dataset, Model, Outputs, Strategy
+from kdbench.engine.adapter_time import AdapterTime
+from kdbench.engine.build import build_students, make_optimiser, side_of
 from kdbench.engine.clock import Clock
 from kdbench.engine.faults import raise_if_machine, reason_of
 from kdbench.engine.feed import Feed, Step
-from kdbench.engine.graphs import GRAPH, GraphedStep, Recorder, Timed
+from kdbench.engine.graphs import GraphedStep, Recorder, Timed
 from kdbench.engine.lesson import Lesson
 from kdbench.engine.phases import Schedule
+from kdbench.engine.showing import shown
 from kdbench.engine.streams import global_stream, seed_global, seed_of
 from kdbench.engine.teacher import Ask, predict
 from kdbench.engine.terms import total_of
-from kdbench.engine.trace import PARTS, Trace
-from kdbench.models.taps import TappedModel, probe, resolve
+from kdbench.engine.trace import GRAPH, PARTS, Trace
+from kdbench.engine.weighing import is_weighed, weighed
+from kdbench.models.taps import TappedModel, resolve
 from kdbench.records import Run
 from kdbench.tasks import headline_of
 
@@ -49,11 +52,13 @@ class Learner:
         feed: Feed,
         dataset: Dataset,
         recorder: Recorder | None = None,
+        start: nn.Module | None = None,
     ):
         """Build students and adapters; whatever the plugin raises passes through.
 
         `teachers` are the group's; the strategy learns from those that `uses` names.
-        `recorder` makes the group's graphs where its device has such.
+        `recorder` makes the group's graphs where its device has such. A student that is
+        made out of another network is made of `start`, else of the leading teacher.
         """
         self.run = run
         self.strategy = strategy
@@ -69,23 +74,26 @@ class Learner:
         self._schedule = Schedule(strategy.phases(), run.recipe)
         self.position: Position = (self._schedule.first, 0)
         self.failure: str | None = None
+        self._weighs = False
         self.whole = True  # not stopped short in the middle of a step
         parts = (*PARTS, GRAPH) if self._recorder else PARTS
         self.trace = Trace(Clock(feed.device), run.label, parts)
         leading = teachers[0][1] if teachers else None
-        modules = build_students(run, specs, dataset, leading)
+        modules = build_students(run, specs, dataset, start or leading)
         self.modules = nn.ModuleList(modules).to(feed.device)
         self.adapters: nn.Module | None = None
         if teachers:
             spec, module = teachers[uses[0] if uses else 0]
             with global_stream(run.seed, "adapters", run.strategy):
+                both = (dataset, strategy, run.recipe, feed.train_targets)
                 self.adapters = strategy.adapters(
-                    self._side(specs[0], modules[0], dataset),
-                    self._side(spec, module, dataset),
+                    side_of(specs[0], modules[0], *both), side_of(spec, module, *both)
                 )
         if self.adapters is not None:
             self.adapters.to(feed.device)
         self.student = strategy.deployed(list(self.modules), self.adapters)
+        apart = not run.recipe.stack  # where losses may be computed as one
+        self._adapter_time = AdapterTime(self.trace, self.adapters, apart)
         self._students = [
             TappedModel(spec, module, strategy.taps, self.recipe.precision)
             for spec, module in zip(specs, self.modules, strict=True)
@@ -96,15 +104,6 @@ class Learner:
         self._enter_phase()
         self._labelled = feed.labelled(strategy.label_fraction)
         self._generator = torch.Generator()
-
-    def _side(self, spec: Model, module: nn.Module, dataset: Dataset) -> Tapped:
-        """One side of the pair as `adapters` is shown it."""
-        return replace(
-            probe(spec, self.strategy.taps, dataset),
-            model=deepcopy(module),
-            recipe=self.recipe,
-            targets=self.feed.train_targets,
-        )
 
     def _enter_phase(self) -> None:
         """Who trains, who answers, and a fresh optimiser, by the position."""
@@ -125,7 +124,8 @@ class Learner:
         first = self._learns[0] if self._learns else 0
         self._rates = self.recipe.of(self.run.students[first])
         self.optimiser = make_optimiser(self._rates, trained)
-        self._graphed = self._recorder and GraphedStep(self, self._recorder)
+        recorder = self._recorder
+        self._graphed = GraphedStep(self, recorder) if recorder else None
 
     def _set_modes(self) -> None:
         """Who learns is in train mode, students that only answer are in eval mode."""
@@ -158,6 +158,8 @@ class Learner:
         """
         teachers = lesson.given(self)
         epoch, step = lesson.position
+        past = (epoch - self.stage[0]) * self.feed.steps + step
+        self._weighs = not self.recipe.stack and is_weighed(past, self._graphed)
         try:
             with self.trace.timed("own"):
                 self._step(lesson.step, teachers)
@@ -193,13 +195,17 @@ class Learner:
         kind: type[Batch] = Batch,
     ) -> dict[str, Tensor]:
         """Forward, loss and backward: the terms. The strategy is shown this kind."""
-        with timed("student"):
-            students = self._answers(step, self._learns, self._own_views)
-            with torch.no_grad():
-                peers = self._answers(step, self._phase.peers, self._asked_views)
-        with timed("loss"):
-            terms = self.terms(step, teachers, students, peers, kind)
-            total = total_of(terms)
+        with weighed(self, step, teachers) if self._weighs else nullcontext():
+            with timed("student"):
+                students = self._answers(step, self._learns, self._own_views)
+                with torch.no_grad():
+                    peers = self._answers(step, self._phase.peers, self._asked_views)
+            # not within a capture, where nothing takes time
+            self._adapter_time.running = timed == self.trace.timed
+            with timed("loss"):
+                terms = self.terms(step, teachers, students, peers, kind)
+                total = total_of(terms)
+            self._adapter_time.running = False
         with timed("backward"):
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(total)
@@ -229,33 +235,19 @@ class Learner:
             )
             for view in self.sees
         }
-        if self._labelled is None:
-            labelled = torch.ones_like(step.index, dtype=torch.bool)
-        else:
-            labelled = self._labelled[step.index]
-        batch = kind(
-            task=self.feed.task,
-            inputs=step.inputs,
-            targets=step.targets,
-            index=step.index,
-            labelled=labelled,
-            students=students[""],
-            teachers=taught[""],
-            adapters=self.adapters,
-            progress=progress,
+        batch = shown(
+            step,
+            self.feed.task,
+            self.strategy.views,
+            labelled=self._labelled,
             epoch=epoch,
+            progress=progress,
             generator=self._generator,
+            students=students,
+            teachers=taught,
+            adapters=self.adapters,
             phase=self._phase.name,
-            views={
-                name: ExtraView(
-                    inputs=step.views[name].inputs,
-                    partner=step.views[name].partner,
-                    share=step.views[name].share,
-                    students=students[name],
-                    teachers=taught[name],
-                )
-                for name in self.strategy.views
-            },
+            kind=kind,
         )
         return (strategy or self.strategy).at(progress).terms(batch)
 
@@ -329,15 +321,18 @@ class Learner:
             self.failure = f"not finite in epoch {epoch + 1}: {', '.join(broken)}"
         self.trace.cost["student_epochs"] += len(self._learns) * len(self._own_views)
         self.position = (epoch + 1, 0)
-        if epoch + 1 < self.recipe.epochs and self._schedule.starts_at(epoch + 1):
+        if epoch + 1 == self.recipe.epochs:
+            self._adapter_time.remove()
+        elif self._schedule.starts_at(epoch + 1):
             self._enter_phase()
         return value
 
     def _evaluate(self) -> tuple[float, list[str]]:
         """The headline, and the terms of the epoch that are not finite."""
-        outputs = predict(self.student, self.feed)
-        self._set_modes()
-        value = headline_of(self.feed.task, outputs, self.feed.test_targets)
+        with self.trace.timed("evaluation"):
+            outputs = predict(self.student, self.feed)
+            self._set_modes()
+            value = headline_of(self.feed.task, outputs, self.feed.test_targets)
         broken = self.trace.end_epoch(
             {
                 self.feed.task.headline.name: value,
@@ -368,3 +363,6 @@ class Learner:
             self.adapters.load_state_dict(state["adapters"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.trace.restore(state["trace"])
+        unknown = math.isnan(self.trace.cost["adapters_s"])  # by an earlier version
+        if unknown or epoch == self.recipe.epochs:
+            self._adapter_time.remove()

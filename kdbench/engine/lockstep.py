@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 from kdbench.engine import Stopped
+from kdbench.engine.account import Account, accounted
 from kdbench.engine.feed import Feed
 from kdbench.engine.learner import Learner
 from kdbench.engine.lesson import Lesson
@@ -32,30 +34,59 @@ def train(
     everything checkpointed, when `stop()` turns true.
     """
     learners = list(learners)
+    with accounted(feed.device, [x.trace for x in learners]) as account:
+        _train(learners, teachers, feed, saver, stop, tell, drop, account)
+
+
+def _train(
+    learners: list[Learner],
+    teachers: TeacherStage,
+    feed: Feed,
+    saver: Saver,
+    stop: Callable[[], bool],
+    tell: Told,
+    drop: Callable[[Learner], None],
+    account: Account,
+) -> None:
     epochs = feed.recipe.epochs
     epoch, first = min((x.position for x in learners), default=(epochs, 0))
     while epoch < epochs and learners:
         with united(learners) as units:
             for step in range(first, feed.steps):
-                due = [x for x in units if x.due((epoch, step))]
-                if not due:
+                there = [x.trace for x in learners if x.due((epoch, step))]
+                if not there:
                     continue
                 lesson = Lesson(feed, teachers, epoch, step)
-                for unit in due:
+                for unit in [x for x in units if x.due((epoch, step))]:
                     unit.step(lesson)
                 lesson.charge()
+                account.tick(there)
                 if stop():
-                    saver.save(learners)
+                    _save(saver, learners, account)
                     raise Stopped
                 if saver.due():
-                    saver.save(learners)
+                    _save(saver, learners, account)
         teachers.frozen.check()
-        for learner in list(learners):
-            if learner.due((epoch, feed.steps)):
-                value = learner.guarded(learner.end_epoch)
-                if value is not None:
-                    tell(learner, epoch + 1, value)
-            if learner.failure is not None:
-                learners.remove(learner)
-                drop(learner)
+        ended = [x for x in learners if x.due((epoch, feed.steps))]
+        for learner in ended:
+            value = learner.guarded(learner.end_epoch)
+            if value is not None:
+                tell(learner, epoch + 1, value)
+        account.tick([x.trace for x in ended])
+        account.charge()
+        for learner in [x for x in learners if x.failure is not None]:
+            learners.remove(learner)
+            drop(learner)
         epoch, first = epoch + 1, 0
+
+
+def _save(saver: Saver, learners: Sequence[Learner], account: Account) -> None:
+    """Checkpoint everyone; each is charged an equal part of the time."""
+    for learner in learners:
+        learner.trace.settle()
+    account.charge()
+    started = perf_counter()
+    saver.save(learners)
+    taken = perf_counter() - started
+    for learner in learners:
+        learner.trace.spend("checkpoint", taken / len(learners))

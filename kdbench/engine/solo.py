@@ -15,17 +15,18 @@ from kdbench.api import (
     Batch,
     Context,
     Dataset,
-    ExtraView,
     Model,
     Outputs,
     Strategy,
 )
 from kdbench.engine import Stopped
+from kdbench.engine.account import Account, accounted
 from kdbench.engine.build import build_students, make_optimiser
 from kdbench.engine.clock import Clock
 from kdbench.engine.faults import raise_if_machine, reason_of
 from kdbench.engine.feed import Feed, Step
 from kdbench.engine.saver import Saver
+from kdbench.engine.showing import shown
 from kdbench.engine.streams import seed_global, seed_of
 from kdbench.engine.teacher import Frozen, predict
 from kdbench.engine.trace import Trace
@@ -75,6 +76,7 @@ class Solo(Context):
         self._open = False
         self._ended: dict[str, Any] | None = None
         self._saver: Saver | None = None
+        self._account: Account | None = None
         self._stop: Callable[[], bool] = lambda: False
         self._tell: Callable[[Solo, int, float], None] = lambda *_: None
 
@@ -90,14 +92,9 @@ class Solo(Context):
         """
         self._saver, self._stop, self._tell = saver, stop, tell
         try:
-            drives = self.strategy.drives_itself()
-            self.student = self.strategy.train(self) if drives else self._fit()
-            if not isinstance(self.student, nn.Module):
-                what = type(self.student).__name__
-                raise TypeError(f"train() must return the student module, not {what}")
-            if self._open:
-                self._end_epoch()
-            self._frozen.check()
+            with accounted(self.feed.device, [self.trace]) as self._account:
+                self._drive()
+                self._charge()
         except (KeyboardInterrupt, Stopped):
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
@@ -106,6 +103,23 @@ class Solo(Context):
             self.failure = f"{reason_of(error)} {where}"
         finally:
             self._arithmetic.remove()
+
+    def _drive(self) -> None:
+        drives = self.strategy.drives_itself()
+        self.student = self.strategy.train(self) if drives else self._fit()
+        if not isinstance(self.student, nn.Module):
+            what = type(self.student).__name__
+            raise TypeError(f"train() must return the student module, not {what}")
+        if self._open:
+            self._end_epoch()
+        self._frozen.check()
+
+    def _charge(self) -> None:
+        """What the loop has taken until here is this run's."""
+        assert self._account is not None  # noqa: S101 - set by drive()
+        self.trace.settle()
+        self._account.tick([self.trace])
+        self._account.charge()
 
     def _count(self, teacher: nn.Module) -> None:
         """Charge every forward pass of a teacher that was handed out."""
@@ -165,24 +179,14 @@ class Solo(Context):
             self.trace.spend("own", perf_counter() - started - teacher_s)
 
     def _batch(self, step: Step) -> Batch:
-        return Batch(
-            task=self.task,
-            inputs=step.inputs,
-            targets=step.targets,
-            index=step.index,
-            labelled=torch.ones_like(step.index, dtype=torch.bool)
-            if self._labelled is None
-            else self._labelled[step.index],
-            students=(),
-            teachers=(),
-            adapters=None,
-            progress=step.when / self.recipe.epochs,
+        return shown(
+            step,
+            self.task,
+            list(step.views),
+            labelled=self._labelled,
             epoch=step.when,
+            progress=step.when / self.recipe.epochs,
             generator=self._generator,
-            views={
-                name: ExtraView(view.inputs, view.partner, view.share, (), ())
-                for name, view in step.views.items()
-            },
         )
 
     def _fit(self) -> nn.Module:
@@ -218,9 +222,10 @@ class Solo(Context):
         self._open = False
         self._frozen.check()
         self._arithmetic.paused = True
-        outputs = predict(self.student, self.feed)
+        with self.trace.timed("evaluation"):
+            outputs = predict(self.student, self.feed)
+            value = headline_of(self.task, outputs, self.feed.test_targets)
         self._arithmetic.paused = False
-        value = headline_of(self.task, outputs, self.feed.test_targets)
         broken = self.trace.end_epoch(
             {self.task.headline.name: value, "lr": self._last_lr}
         )
@@ -233,6 +238,7 @@ class Solo(Context):
             self.failure = f"not finite in epoch {self._epoch}: {', '.join(broken)}"
             return
         self._tell(self, self._epoch, value)
+        self._charge()
         self._ended = deepcopy(self._state())  # what a stop in mid-epoch goes back to
         if self._saver.due():
             self._keep()
@@ -244,7 +250,8 @@ class Solo(Context):
         assert self._saver is not None  # noqa: S101 - set by drive()
         ended, self._ended = self._ended, None
         if ended is not None:
-            self._saver.put(self.run.id, lambda: ended)
+            with self.trace.timed("checkpoint"):
+                self._saver.put(self.run.id, lambda: ended)
 
     def _halt(self) -> NoReturn:
         self._keep()

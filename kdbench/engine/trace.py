@@ -11,8 +11,20 @@ from torch import Tensor
 
 from kdbench.engine.clock import Clock, Moment, Spent, seconds
 
-PARTS = ("student", "loss", "backward", "optimiser")
+PARTS = ("student", "adapters", "loss", "backward", "optimiser")
 """What a learner's own time is made of; the rest of it is the engine's."""
+
+GRAPH = "graph"
+"""The part that replays of a CUDA graph take: student, adapters, loss and backward."""
+
+BESIDE = ("evaluation", "checkpoint")
+"""What is no training, but takes its time in the training loop."""
+
+PEAK = "peak_memory_bytes"
+SUMMED = (*BESIDE, "loop", "loop_rest")
+LATER = (*(f"{part}_s" for part in SUMMED), "adapters_s", "energy_j", "company")
+LATER += (PEAK,)
+"""Costs that checkpoints of earlier versions lack."""
 
 
 class Timed:
@@ -55,7 +67,9 @@ class Trace:
             ("own_s", "data_s", "teacher_s", "data_share_s", "teacher_share_s"), 0.0
         )
         self.cost |= dict.fromkeys((f"{part}_s" for part in parts), 0.0)
-        counts = ("teacher_forwards", "student_epochs", "epochs_before")
+        self.cost |= dict.fromkeys((*(f"{part}_s" for part in SUMMED), "energy_j"), 0.0)
+        self._parts = [f"{part}_s" for part in parts]
+        counts = ("teacher_forwards", "student_epochs", "epochs_before", "company")
         self.cost |= dict.fromkeys(counts, 0)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -139,6 +153,47 @@ class Trace:
         self._sums, self._counts = {}, {}
         return broken
 
+    @property
+    def spent(self) -> float:
+        """Seconds of the loop that were spent on this run; of what is shared its share.
+
+        What is unknown, because an earlier version did not take it, is left out.
+        """
+        parts = ("own", "data_share", "teacher_share", *BESIDE)
+        known = [self.cost[f"{part}_s"] for part in parts]
+        return sum(value for value in known if not math.isnan(value))
+
+    def holds(self, size: int) -> None:
+        """Take down how many bytes a step held at its peak."""
+        self.cost[PEAK] = max(self.cost.get(PEAK, 0), size)
+
+    def bill(self) -> dict[str, float | None]:
+        """The cost as a record has it, None for what is not known.
+
+        "engine_s" is what is left of its own time, and of the loop's by equal shares.
+        Where graphs were replayed, what adapters took is not known apart.
+        """
+        self.settle()
+        cost = dict(self.cost)
+        shared = cost.pop("data_share_s") + cost.pop("teacher_share_s")
+        cost["train_s"] = cost["own_s"] + cost["data_s"] + cost["teacher_s"]
+        cost["train_shared_s"] = cost["own_s"] + shared
+        rest = cost.pop("loop_rest_s")
+        if self._parts:
+            parts = [cost[name] for name in self._parts]
+            known = sum(value for value in parts if not math.isnan(value))
+            cost["engine_s"] = max(cost["own_s"] - known + rest, 0.0)  # nan stays nan
+        if cost.get(f"{GRAPH}_s"):
+            adapters, cost["adapters_s"] = cost["adapters_s"], math.nan
+            cost["loss_s"] += 0.0 if math.isnan(adapters) else adapters
+        else:
+            cost.pop(f"{GRAPH}_s", None)
+        cost["energy_j"] = cost["energy_j"] or math.nan
+        unknown = (*(f"{part}_s" for part in PARTS), "engine_s", PEAK)
+        return dict.fromkeys(unknown) | {
+            name: None if math.isnan(value) else value for name, value in cost.items()
+        }
+
     def state(self) -> dict[str, Any]:
         self.settle()
         return {
@@ -153,6 +208,8 @@ class Trace:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.curves = state["curves"]
         self.cost |= state["cost"]
+        if "loop_s" not in state["cost"]:  # of an earlier version
+            self.cost |= dict.fromkeys(LATER, math.nan)
         self.times = state["times"]
         self.paid = state["paid"]
         self._sums = state["sums"]

@@ -6,25 +6,20 @@ Of several heads, each has its own number, named after the head.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kdbench.api import Finished, Measure
+from kdbench.measure.calibration import CALIBRATION
+from kdbench.measure.fidelity import FIDELITY
+from kdbench.measure.heads import CLASSES, NUMBERS, by_head, views
+from kdbench.measure.robustness import ROBUSTNESS
 from kdbench.tasks import rmse
 
-
-def by_head(
-    finished: Finished, kind: str, compute: Callable[[Tensor, Tensor], float]
-) -> dict[str, float]:
-    """Head name ("" where there is one) -> `compute(outputs, targets)`."""
-    views = finished.task.split(finished.logits, finished.targets)
-    return {
-        view.head.name: compute(view.outputs, view.targets)
-        for view in views
-        if view.head.task.kind == kind
-    }
+TOP = 5
+"""Guesses that top-5 allows. Among that many classes it would always be 100%."""
 
 
 def correct(logits: Tensor, targets: Tensor) -> Tensor:
@@ -35,6 +30,42 @@ def correct(logits: Tensor, targets: Tensor) -> Tensor:
 def percent_correct(logits: Tensor, targets: Tensor) -> float:
     """Share of items whose largest logit is the label's, in percent."""
     return 100 * correct(logits, targets).double().mean().item()
+
+
+def top5(finished: Finished) -> dict[str, float]:
+    """Share of items whose label is among the five largest logits, in percent.
+
+    Only of heads with more than five classes.
+    """
+    found = views(finished.task, "classification", finished.logits, finished.targets)
+    return {
+        view.head.name: _percent_in_top(view.outputs, view.targets)
+        for view in found
+        if view.head.task.outputs > TOP
+    }
+
+
+def _percent_in_top(logits: Tensor, targets: Tensor) -> float:
+    guesses = logits.topk(TOP, dim=1).indices
+    return 100 * (guesses == targets[:, None]).any(1).double().mean().item()
+
+
+def per_class(logits: Tensor, targets: Tensor) -> list[float | None]:
+    """Of each class's items the share classified rightly (recall), in percent.
+
+    None for a class without a test item.
+    """
+    classes = logits.shape[1]
+    items = torch.bincount(targets, minlength=classes).tolist()
+    hits = targets[correct(logits, targets)]
+    right = torch.bincount(hits, minlength=classes).tolist()
+    return [100 * r / n if n else None for r, n in zip(right, items, strict=True)]
+
+
+def worst_class(logits: Tensor, targets: Tensor) -> float | None:
+    """The smallest of `per_class`."""
+    known = [value for value in per_class(logits, targets) if value is not None]
+    return min(known, default=None)
 
 
 def mae(outputs: Tensor, targets: Tensor) -> float:
@@ -54,44 +85,12 @@ def r2(outputs: Tensor, targets: Tensor) -> float:
     return float((1 - residual / total).mean().item())
 
 
-def agreement(finished: Finished) -> dict[str, float | None]:
-    """Share of test items on which student and teacher say the same class, percent.
-
-    Fidelity is not accuracy: Stanton et al. 2021, arXiv:2106.05945, eq. 4.
-    """
-    if finished.teacher_logits is None:
-        return {}
-    teacher = finished.task.split(finished.teacher_logits, finished.targets)
-    student = finished.task.split(finished.logits, finished.targets)
-    return {
-        ours.head.name: percent_correct(ours.outputs, theirs.outputs.argmax(1))
-        for ours, theirs in zip(student, teacher, strict=True)
-        if ours.head.task.kind == "classification"
-    }
-
-
-def distance(finished: Finished) -> dict[str, float | None]:
-    """Root mean square difference of student and teacher, in the targets' unit."""
-    if finished.teacher_logits is None:
-        return {}
-    teacher = finished.task.split(finished.teacher_logits, finished.targets)
-    student = finished.task.split(finished.logits, finished.targets)
-    return {
-        ours.head.name: rmse(ours.outputs, theirs.outputs)
-        for ours, theirs in zip(student, teacher, strict=True)
-        if ours.head.task.kind == "regression"
-    }
-
-
 def bitmask(right: Tensor) -> str:
     """(N,) bool -> base64 of one bit per item, packed as numpy.packbits does."""
     return base64.b64encode(np.packbits(right.numpy()).tobytes()).decode()
 
 
-CLASSES = ("classification", "multi-task")
-NUMBERS = ("regression", "multi-task")
-
-QUALITY = [
+ACCURACY = [
     Measure(
         name="top1",
         summary="accuracy on the test set after the last epoch",
@@ -101,13 +100,32 @@ QUALITY = [
         compute=lambda finished: by_head(finished, "classification", percent_correct),
     ),
     Measure(
-        name="agreement",
-        summary="test items on which student and teacher say the same class",
+        name="top5",
+        summary="test items whose class is among the five likeliest, of six or more",
         unit="%",
         better="higher",
         tasks=CLASSES,
-        compute=agreement,
+        compute=top5,
     ),
+    Measure(
+        name="per_class_top1",
+        summary="accuracy on the test items of each class, a list",
+        unit="%",
+        better="higher",
+        tasks=CLASSES,
+        compute=lambda finished: by_head(finished, "classification", per_class),
+    ),
+    Measure(
+        name="worst_class",
+        summary="accuracy on the class where it is lowest",
+        unit="%",
+        better="higher",
+        tasks=CLASSES,
+        compute=lambda finished: by_head(finished, "classification", worst_class),
+    ),
+]
+
+ERRORS = [
     Measure(
         name="rmse",
         summary="root mean square error on the test set after the last epoch",
@@ -132,12 +150,6 @@ QUALITY = [
         tasks=NUMBERS,
         compute=lambda finished: by_head(finished, "regression", r2),
     ),
-    Measure(
-        name="teacher_rmse",
-        summary="root mean square difference to the teacher's answers",
-        unit="target",
-        better="lower",
-        tasks=NUMBERS,
-        compute=distance,
-    ),
 ]
+
+QUALITY = [*ACCURACY, *CALIBRATION, *ERRORS, *FIDELITY, *ROBUSTNESS]

@@ -1,52 +1,56 @@
-"""Speed of a student: eager forward passes, median and quartiles.
+"""Speed of a network as PyTorch runs it: the headline of all that `timing` measures.
 
-Measured once for each architecture, after all training, with the thread count that is
-on the record. torch.utils.benchmark warms up, synchronises CUDA and repeats.
+With the number of threads that is set, which is on the record: of every architecture
+once, after all training; of what is only known when its training ended, then.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from kdbench.api import Finished, Measure
+from kdbench.measure.runtimes import Form, runs
+from kdbench.measure.timing import best_batch_of, race, timed
+from kdbench.records import Timing
 
 MIN_SECONDS = 0.5
-ROUNDS = 9
-THROUGHPUT_BATCH = 256
 
 
-def seconds(model: nn.Module, inputs: Tensor) -> np.ndarray:
-    """Quartiles of the seconds that one forward pass takes, (3,).
-
-    Blocks of passes are timed for `MIN_SECONDS`, in `ROUNDS` rounds; a quartile is
-    over all blocks.
-    """
-    timer = Timer(
-        "model(inputs)",
-        globals={"model": model, "inputs": inputs},
-        num_threads=torch.get_num_threads(),
-    )
-    with torch.no_grad():
-        rounds = [
-            timer.blocked_autorange(min_run_time=MIN_SECONDS / ROUNDS)
-            for _ in range(ROUNDS)
-        ]
-    return np.percentile([t for r in rounds for t in r.times], [25, 50, 75])
-
-
+@torch.no_grad()
 def latency(finished: Finished) -> dict[str, float]:
     """Milliseconds for one item: median and quartiles."""
-    low, middle, high = 1e3 * seconds(finished.model, finished.sample[:1])
-    return {"": middle, "q1": low, "q3": high}
+    one = timed(_eager(finished), finished.sample, 1, waits=True)
+    race([one], MIN_SECONDS)
+    return _named(one.milliseconds())
 
 
+@torch.no_grad()
 def throughput(finished: Finished) -> dict[str, float]:
-    """Items per second at batch 256: median and quartiles."""
-    batch = finished.sample[:THROUGHPUT_BATCH]
-    low, middle, high = len(batch) / seconds(finished.model, batch)[::-1]
+    """Items per second at the best batch size: median, quartiles, and that size."""
+    form = _eager(finished)
+    batch = best_batch_of(form, finished.sample, MIN_SECONDS)
+    many = timed(form, finished.sample, batch)
+    race([many], MIN_SECONDS)
+    return _named(many.rates(batch)) | {"batch": batch}
+
+
+def headline(timing: Timing) -> dict[str, float | None]:
+    """What `SPEED` would measure, from a timing that there is."""
+    found: dict[str, float | None] = {"throughput_batch": timing.batch}
+    for name in ("latency_ms", "throughput"):
+        quartiles = getattr(timing, name)
+        if quartiles is not None:
+            named = _named(quartiles)
+            found |= {f"{name}_{k}" if k else name: v for k, v in named.items()}
+    return found
+
+
+def _eager(finished: Finished) -> Form:
+    return Form("eager", "float32", torch.get_num_threads(), runs(finished.model))
+
+
+def _named(quartiles: tuple[float, float, float]) -> dict[str, float]:
+    low, middle, high = quartiles
     return {"": middle, "q1": low, "q3": high}
 
 
@@ -61,7 +65,7 @@ SPEED = [
     ),
     Measure(
         name="throughput",
-        summary="batch of 256, eager, median",
+        summary="best batch size, eager, median",
         unit="items/s",
         better="higher",
         scope="model",

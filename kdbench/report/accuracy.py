@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdbench import stats
 from kdbench.records import RMSE, TOP1
-from kdbench.report import formats, published_column
+from kdbench.report import formats, published_column, quality
 from kdbench.report.against import Comparison, comparisons
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.sections import Section
@@ -24,7 +24,8 @@ CAPTION = (
     "{what} at the last epoch: mean over seeds ± half-width of the 95% "
     "t-interval, sd over seeds, n seeds. Gains over scratch and kd are differences "
     "paired by seed{turned}; each p is that of the paired t-test to its left, "
-    "Holm-adjusted over the strategies of this table (the intervals are not adjusted); "
+    "Holm-adjusted over the strategies of this table (the intervals are not adjusted; "
+    "compressed students apart); "
     "n.s.: not significant at 0.05. Gap closed: (student - scratch) / (teacher - "
     "scratch).{further}"
 )
@@ -254,7 +255,8 @@ def _notes(section: Section, found: list[Standing]) -> list[str]:
 
 def further_table(section: Section) -> Table | None:
     """Measures beyond the standing ones, plugins' included; None without any."""
-    shown = OWN | {column.key for column in _columns(section)}
+    shown = OWN | set(quality.measures(section))
+    shown |= {column.key for column in _columns(section)}
     names = sorted({n for r in section.records for n in r.measures} - shown)
     if not names:
         return None

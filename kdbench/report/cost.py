@@ -1,48 +1,28 @@
-"""The tables about what training costs and what the deployed models weigh."""
+"""What the deployed models weigh, and how fast they are."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kdbench import stats
 from kdbench.records import Record, SpeedRecord
 from kdbench.report import formats
-from kdbench.report.analysis import standings
 from kdbench.report.sections import Section, model_of
 from kdbench.report.tables import CSV_ONLY, Cell, Column, Row, Table, word
 from kdbench.store import Environment, machine
-
-COST_COLUMNS = (
-    Column("strategy", "Strategy", numeric=False),
-    Column("relative", "Train time", "x scratch"),
-    Column("relative_shared", "Shared charge", "x scratch"),
-    Column("train_s", "Train time", "s"),
-    Column("own_s", "Own", "s", level=CSV_ONLY),
-    Column("data_s", "Data", "s", level=CSV_ONLY),
-    Column("teacher_s", "Teacher", "s", level=CSV_ONLY),
-    Column("student_epochs", "Student epochs", level=3),
-    Column("epochs_before", "Epochs before", level=CSV_ONLY),
-    Column("teacher_forwards", "Teacher forwards", "batches", level=2),
-    Column("adapter_parameters", "Adapter parameters", level=1),
-)
-
-COST_CAPTION = (
-    "Training cost, mean over seeds. Train time charges the data pass and the "
-    "teacher's forward passes in full to each strategy, as if it had trained alone; "
-    "the shared charge divides them among the strategies that trained side by side. "
-    "Ratios to scratch are paired by seed and taken only within one machine. Adapter "
-    "parameters are trained but not deployed."
-)
 
 SIZE_COLUMNS = (
     Column("model", "Model", numeric=False),
     Column("role", "Role", numeric=False, level=4),
     Column("parameters", "Parameters"),
+    Column("parameters_total", "Parameters, total", level=8),
     Column("macs", "MACs", level=3),
     Column("flops", "FLOPs", level=5),
     Column("size_bytes", "Size", "bytes", level=1),
+    Column("size_bf16_bytes", "Size in bfloat16", "bytes", level=8),
+    Column("size_int8_bytes", "Size in int8", "bytes", level=7),
+    Column("activation_bytes", "Activations", "bytes", level=6),
     Column("latency_ms", "Latency", "ms"),
     Column("latency_ms_q1", "Latency, lower quartile", "ms", level=CSV_ONLY),
     Column("latency_ms_q3", "Latency, upper quartile", "ms", level=CSV_ONLY),
@@ -55,9 +35,17 @@ SIZE_COLUMNS = (
 )
 
 SIZE_CAPTION = (
-    "Size and speed of the deployed models. FLOPs = 2 x MACs for one input. Latency: "
-    "median at batch 1; throughput: items per second at batch 256."
+    "Size and speed of the deployed models. Parameters are those trained; in total, "
+    "running statistics and scales count too. FLOPs = 2 x MACs for one input. Size: "
+    "the weights file (safetensors) as deployed, and what it would be in bfloat16 and "
+    "with int8 weights. Activations: the most bytes of tensors alive at once in a "
+    "forward pass of one item, weights not counted. Latency: "
+    "median at batch 1; throughput: items per second at the best batch size."
 )
+
+
+BY_ARCHITECTURE = ("size_bf16_bytes", "size_int8_bytes", "activation_bytes")
+"""Sizes that are measured beside a model's speed, once for each."""
 
 
 def machine_name(environment: Environment, *, threads: bool = True) -> str:
@@ -70,88 +58,6 @@ def machine_name(environment: Environment, *, threads: bool = True) -> str:
     if device:
         parts.append(f"device {device}")
     return ", ".join(parts) or "unknown machine"
-
-
-def cost_table(section: Section) -> Table:
-    """Training time and effort of every strategy that finished a run."""
-    rows = [
-        _cost_row(section, standing.label)
-        for standing in standings(section)
-        if section.finished(standing.label)
-    ]
-    return Table(
-        key="cost",
-        title="Training cost",
-        caption=COST_CAPTION,
-        columns=COST_COLUMNS,
-        rows=tuple(rows),
-        notes=tuple(_cost_notes(section)),
-    )
-
-
-def _cost_row(section: Section, label: str) -> Row:
-    def mean(name: str) -> float | None:
-        found = [r.cost.get(name) for r in section.finished(label).values()]
-        values = [value for value in found if value is not None]
-        return stats.interval(values).mean if values else None
-
-    cells = [Cell(label, label)]
-    for name in ("train_s", "train_shared_s"):
-        value = _relative(section, label, name)
-        cells.append(Cell(value, formats.ratio(value)))
-    for value in map(mean, ("train_s", "own_s", "data_s", "teacher_s")):
-        cells += [Cell(value, formats.significant(value))]
-    for epochs in map(mean, ("student_epochs", "epochs_before")):
-        cells.append(Cell(epochs, "-" if epochs is None else f"{epochs:,.4g}"))
-    for value in map(mean, ("teacher_forwards", "adapter_parameters")):
-        cells += [Cell(value, formats.scaled(value))]
-    references = (section.baseline("scratch"), section.baseline("kd"))
-    return Row(tuple(cells), "reference" if label in references else "plain")
-
-
-def _relative(section: Section, label: str, name: str) -> float | None:
-    """Mean over seeds of the ratio to scratch, where both ran on one machine."""
-    scratch = section.baseline("scratch")
-    if scratch is None:
-        return None
-    alone = section.finished(scratch)
-    ratios = []
-    for seed, record in section.finished(label).items():
-        other = alone.get(seed)
-        if other is None or machine(other.environment) != machine(record.environment):
-            continue
-        ours, theirs = record.cost.get(name), other.cost.get(name)
-        if ours is not None and theirs:
-            ratios.append(ours / theirs)
-    return stats.interval(ratios).mean if ratios else None
-
-
-def _cost_notes(section: Section) -> list[str]:
-    finished = [r for r in section.records if r.status == "finished"]
-    notes = _early_notes(finished)
-    names = sorted({machine_name(record.environment) for record in finished})
-    if len(names) <= 1:
-        return [*notes, *(f"Times on: {name}." for name in names)]
-    return [
-        *notes,
-        f"Times come from {len(names)} machines ({'; '.join(names)}): seconds are not "
-        "comparable between rows, ratios are only taken within one machine.",
-    ]
-
-
-def _early_notes(finished: Sequence[Record]) -> list[str]:
-    """Who trained before the recipe's first epoch, and for how long."""
-    by_length: dict[int, dict[str, None]] = {}
-    for record in finished:
-        epochs = int(record.cost.get("epochs_before") or 0)
-        if epochs:
-            by_length.setdefault(epochs, {})[record.run.label] = None
-    parts = [f"{', '.join(names)}: {e} epochs" for e, names in by_length.items()]
-    if not parts:
-        return []
-    return [
-        f"Trained before the recipe's first epoch, and charged: {'; '.join(parts)}."
-    ]
 
 
 @dataclass(frozen=True)
@@ -177,6 +83,11 @@ class Deployed:
         if self.speed:
             return self.speed.environment
         return self.record.environment if self.in_its_run else None
+
+    def size_of(self, name: str) -> float | None:
+        """Its own, or its architecture's, measured beside its speed."""
+        own = self.record.measures.get(name)
+        return own if own is not None else self.speed_of(name)
 
     def speed_of(self, name: str) -> float | None:
         return (self.speed or self.record).measures.get(name)
@@ -208,13 +119,13 @@ def _identities(section: Section) -> Iterator[tuple[str, str, Record]]:
     students: dict[str, list[Record]] = {}
     for record in section.records:
         if record.status == "finished":
-            students.setdefault("+".join(record.run.students[:1]), []).append(record)
+            students.setdefault(record.run.deployed, []).append(record)
     for model, records in students.items():
         kinds = Counter(map(identity, records))
         for place, (kind, _) in enumerate(kinds.most_common()):
             same = [record for record in records if identity(record) == kind]
             labels = ", ".join(dict.fromkeys(r.run.label for r in same))
-            if kind[-1]:
+            if kind[2]:
                 yield f"{model} by {labels}", "student", same[0]
             elif place == 0:
                 yield model, "student", same[0]
@@ -222,10 +133,14 @@ def _identities(section: Section) -> Iterator[tuple[str, str, Record]]:
                 yield f"{model} as deployed by {labels}", "student", same[0]
 
 
-def identity(record: Record) -> tuple[float | None, float | None, str]:
-    """What makes it another network: parameters, MACs, and who taught a timed one."""
+def identity(record: Record) -> tuple[float | None, float | None, str, str]:
+    """What makes it another network: parameters, MACs, and what compressed it.
+
+    One that was timed in its run is known by who taught it, too.
+    """
     label = record.run.label if "latency_ms" in record.measures else ""
-    return (record.measures.get("parameters"), record.measures.get("macs"), label)
+    size = (record.measures.get("parameters"), record.measures.get("macs"))
+    return (*size, label, record.run.compression)
 
 
 def size_table(section: Section) -> Table:
@@ -251,7 +166,7 @@ def size_table(section: Section) -> Table:
     if any(e.measure("macs") is None for e in models):
         notes.append(
             "MACs: unknown where torch's counter cannot see the arithmetic (a tree, a "
-            "support vector machine, a recurrent layer)."
+            "support vector machine)."
         )
     return Table(
         key="size",
@@ -285,8 +200,9 @@ def _reference(entry: Deployed, models: list[Deployed]) -> Deployed | None:
 def _size_row(entry: Deployed, teacher: Deployed | None) -> Row:
     macs = entry.measure("macs")
     cells = [word(entry.model), word(entry.role)]
-    sizes = (entry.measure("parameters"), macs, macs and 2 * macs)
-    for value in (*sizes, entry.measure("size_bytes")):
+    counts = (entry.measure("parameters"), entry.measure("parameters_total"))
+    files = map(entry.size_of, ("size_bytes", *BY_ARCHITECTURE))
+    for value in (*counts, macs, macs and 2 * macs, *files):
         cells += [Cell(value, formats.scaled(value))]
     for name in ("latency_ms", "throughput"):
         for value in map(entry.speed_of, (name, f"{name}_q1", f"{name}_q3")):

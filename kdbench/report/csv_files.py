@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kdbench.report.document import build
 from kdbench.report.provenance import facts_table
+from kdbench.report.quality import per_class_table
 from kdbench.report.tables import Table
 from kdbench.store import Results
 
@@ -20,7 +21,8 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
     written = [
         _write(target / f"{part.section.slug}-{table.key}.csv", table)
         for part in document.parts
-        for table in part.tables
+        for table in (*part.tables, per_class_table(part.section))
+        if table is not None
     ]
     if document.overview:
         written.append(_write(target / "systems.csv", document.overview))

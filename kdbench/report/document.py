@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from kdbench.report import provenance
 from kdbench.report.accuracy import accuracy_table, further_table, unfinished_table
 from kdbench.report.against import Against, elsewhere_table, outcome, published_table
-from kdbench.report.cost import cost_table, size_table
+from kdbench.report.compression import compression_table
+from kdbench.report.cost import size_table
 from kdbench.report.overview import overview_table
+from kdbench.report.quality import quality_table
 from kdbench.report.sections import Section, sections
+from kdbench.report.speed import speed_table
 from kdbench.report.tables import Table
+from kdbench.report.training_cost import cost_table, split_table
 from kdbench.report.words import summary
 from kdbench.store import Results
 
@@ -67,9 +71,13 @@ def _part(section: Section, compare: bool) -> Part:
     tables = (
         accuracy_table(section),
         *((published_table(section), elsewhere_table(section)) if compare else ()),
+        compression_table(section),
         unfinished_table(section),
+        quality_table(section),
         cost_table(section),
+        split_table(section),
         size_table(section),
+        speed_table(section),
         further_table(section),
     )
     return Part(

@@ -13,7 +13,16 @@ from kdbench.report.document import build
 from kdbench.report.tables import CSV_ONLY, Row, Table
 from kdbench.store import Results
 
-SHOWN = ("accuracy", "published", "unfinished", "cost", "size")
+SHOWN = (
+    "accuracy",
+    "quality",
+    "compression",
+    "published",
+    "unfinished",
+    "cost",
+    "size",
+    "speed",
+)
 STYLES = {"plain": "", "reference": "italic", "missing": "dim"}
 
 
@@ -24,14 +33,14 @@ def wide_console() -> Console:
 
 
 def print_tables(results: Results, console: Console) -> None:
-    """Accuracy, failures, cost, and size and speed of every setting.
+    """Accuracy and quality, failures, cost, and size and speed of every setting.
 
     Columns that do not fit the console's width are left out, the least important ones
     first; 'kdbench report' shows all of them.
     """
     document = build(results)
     if document.overview:
-        _print(document.overview, console)
+        print_table(document.overview, console)
     for part in document.parts:
         console.rule(escape(_plain(part.section.title, console)))
         for sentence in (
@@ -41,7 +50,7 @@ def print_tables(results: Results, console: Console) -> None:
         for key in SHOWN:
             table = part.table(key)
             if table is not None and table.rows:
-                _print(table, console)
+                print_table(table, console)
     if not document.parts:
         console.print("No student run yet.")
     if document.comparison:
@@ -73,7 +82,8 @@ def _widest(table: Table, column: int) -> int:
     return max(map(len, (*words, *texts)))
 
 
-def _print(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
+    """One table, and its notes below it."""
     shown = fit(table, console.width)
     view = RichTable(
         title=escape(table.title),

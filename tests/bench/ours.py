@@ -22,7 +22,7 @@ from kdbench.engine.teacher import FrozenTeacher, TeacherStage
 from kdbench.plugins import Host
 from kdbench.records import Run
 
-PARTS = ("student_s", "loss_s", "backward_s", "optimiser_s")
+PARTS = ("student_s", "adapters_s", "loss_s", "backward_s", "optimiser_s")
 SHARES = ("data_share_s", "teacher_share_s")
 
 

@@ -1,16 +1,11 @@
-"""Size by hand counts and file size; speed by a model of known slowness."""
+"""Size by hand counts and file size."""
 
 from __future__ import annotations
 
-import time
-
-import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdbench.api import Finished, Task
 from kdbench.measure.size import macs, parameters, serialised
-from kdbench.measure.speed import latency, throughput
 from kdbench.models.convnet import convnet
 from kdbench.models.mlp import mlp
 
@@ -40,31 +35,3 @@ def test_bytes_are_the_files(tmp_path):
     assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
     fewest = sum(v.numel() * v.element_size() for v in state.values())
     assert path.stat().st_size == len(serialised(model)) > fewest
-
-
-class Sleeps(torch.nn.Module):
-    def forward(self, inputs):
-        time.sleep(0.004)
-        return inputs
-
-
-@pytest.fixture
-def slow():
-    return Finished(
-        model=Sleeps(),
-        task=Task(outputs=1),
-        device="cpu",
-        sample=torch.zeros(256, 1),
-        logits=torch.zeros(0, 1),
-        targets=torch.zeros(0),
-        teacher_logits=None,
-    )
-
-
-def test_speed_is_in_milliseconds_and_items_per_second(slow):
-    found = latency(slow)
-    assert 4 <= found["q1"] <= found[""] <= found["q3"]
-    assert found[""] < 40
-    rate = throughput(slow)
-    assert rate["q1"] <= rate[""] <= rate["q3"] <= 256 / 0.004
-    assert rate[""] > 256 / 0.04

@@ -146,10 +146,10 @@ def test_a_variant_is_the_baseline_only_where_it_is_alone(make):
 
 
 def test_plugin_measures_get_a_table_of_their_own(make):
-    measures = {"top1": 80.0, "nll": 1.25, "odd <i>": None}
+    measures = {"top1": 80.0, "margin": 1.25, "odd <i>": None}
     results = make.results(*make.strategy("kd", [80.0], measures=measures))
     table = build(results).parts[0].table("further")
-    assert [c.key for c in table.columns] == ["strategy", "nll", "odd <i>"]
+    assert [c.key for c in table.columns] == ["strategy", "margin", "odd <i>"]
     assert [cell.text for cell in table.rows[0].cells] == ["kd", "1.25", "-"]
 
 

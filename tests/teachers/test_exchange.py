@@ -10,7 +10,17 @@ from kdbench.store import load
 from kdbench.teachers.store import store_folder
 from kdbench.weights import read, write
 
-QUICK = ["--seeds", "1", "--epochs", "2", "-p", "digits-mlp", "-s", "scratch"]
+QUICK = [
+    "--no-speed",
+    "--seeds",
+    "1",
+    "--epochs",
+    "2",
+    "-p",
+    "digits-mlp",
+    "-s",
+    "scratch",
+]
 QUICK += ["--executor", "here"]
 FOREIGN = ["--model", "mlp_bn_8_8", "--dataset", "digits", "--name", "mine"]
 

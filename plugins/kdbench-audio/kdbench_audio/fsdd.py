@@ -136,7 +136,7 @@ def _dataset(name: str, summary: str, without: str = "") -> Dataset:
         name=name,
         summary=summary,
         source="Jackson et al., Free Spoken Digit Dataset (CC BY-SA 4.0)",
-        task=Task(outputs=CLASSES),
+        task=Task(outputs=CLASSES, labels=tuple("0123456789")),
         input_shape=(1, SETTINGS.mels, SETTINGS.frames),
         load=partial(load, without=without),
     )

@@ -14,12 +14,18 @@ from kdbench.plugins import Host
 OFFERED = {model.name: model for model in students.models()}
 
 
+def shape_for(name):
+    """Of MNIST where the name tells, else of digits."""
+    return (1, 28, 28) if "lenet" in name or "mlp_512" in name else (1, 8, 8)
+
+
 def test_names():
     assert set(OFFERED) == {
         "convnet_32_pruned_50",
         "convnet_32_pruned_75",
         "mlp_bn_256_128_pruned_75",
         "lenet_pruned_50",
+        "mlp_512_256_pruned_50",
         "int8_convnet_32_from_teacher",
         "int8_lenet_from_teacher",
         "int8_convnet_6",
@@ -32,7 +38,7 @@ def test_names():
 
 @pytest.mark.parametrize("name", sorted(OFFERED))
 def test_every_model_is_built_without_data(name):
-    shape = (1, 28, 28) if "lenet" in name else (1, 8, 8)
+    shape = shape_for(name)
     dataset = Dataset(
         name="none",
         summary="",
@@ -55,10 +61,16 @@ def test_every_model_is_built_without_data(name):
         ("convnet_32_pruned_50", "convnet_16"),
         ("convnet_32_pruned_75", "convnet_8"),
         ("mlp_bn_256_128_pruned_75", "mlp_bn_64_32"),
+        ("mlp_512_256_pruned_50", "mlp_256_128"),  # the student of the host's mnist-mlp
     ],
 )
 def test_fresh_networks_are_as_wide_as_the_pruned(pruned, fresh):
-    one, other = (OFFERED[n].build((1, 8, 8), 10).state_dict() for n in (pruned, fresh))
+    host = {model.name: model for model in kdbench_models()}
+    shape = shape_for(pruned)
+    one, other = (
+        {**host, **OFFERED}[name].build(shape, 10).state_dict()
+        for name in (pruned, fresh)
+    )
     assert {k: v.shape for k, v in one.items()} == {
         k: v.shape for k, v in other.items()
     }
@@ -70,7 +82,7 @@ def test_pairs_have_their_teacher_and_start_from_it():
     assert {name for pair in pairs for name in pair.students} == set(OFFERED)
     for pair in pairs:
         [teacher], [student] = pair.teachers, pair.students
-        shape = (1, 28, 28) if teacher == "lenet" else (1, 8, 8)
+        shape = shape_for(teacher)
         start = OFFERED[student].from_teacher
         if start is not None:
             network = start(host[teacher].build(shape, 10), shape, 10)

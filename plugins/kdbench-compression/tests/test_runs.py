@@ -68,7 +68,6 @@ def _quick_timing():
     """Timings are no matter of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "MIN_SECONDS", 0.01)
-        patch.setattr(speed, "ROUNDS", 1)
         yield
 
 

@@ -12,13 +12,13 @@ def as_map(feature: Tensor) -> Tensor:
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm that uses its running values for a single item of 1x1.
+    """Batch norm that trains on a single item of 1x1 by its running values.
 
     The variance of one value is none, and torch would raise an error.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        if len(maps) * math.prod(maps.shape[2:]) > 1:
+        if not self.training or len(maps) * math.prod(maps.shape[2:]) > 1:
             return super().forward(maps)
         mean, var = self.running_mean, self.running_var
         return F.batch_norm(maps, mean, var, self.weight, self.bias, eps=self.eps)

@@ -22,9 +22,10 @@ def token_vectors(vocabulary: int, width: int) -> nn.Embedding:
 def cut_to_longest(ids: Tensor) -> Tensor:
     """(B, L) ids without the columns in which every text has ended; one is kept.
 
-    Without data (on the meta device) nothing can be known to have ended.
+    Without data (on the meta device, or while it is traced to be compiled or exported)
+    nothing can be known to have ended.
     """
-    if ids.is_meta:
+    if ids.is_meta or torch.compiler.is_compiling():
         return ids
     used = (ids != PADDING).any(dim=0).nonzero()
     return ids[:, : int(used[-1]) + 1 if len(used) else 1]

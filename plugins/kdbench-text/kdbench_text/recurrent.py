@@ -55,8 +55,6 @@ def _reordered(states: Tensor, place: Tensor) -> Tensor:
 class BiLSTM(nn.Module):
     """(B, L) token ids -> (B, outputs): one bidirectional layer and its last states."""
 
-    macs_unknown = "torch's FLOP counter does not see inside its LSTM"
-
     def __init__(
         self,
         input_shape: Shape,

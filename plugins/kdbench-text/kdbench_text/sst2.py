@@ -114,7 +114,7 @@ SST2 = Dataset(
     name="sst2",
     summary="6,920 / 1,821 sentences of film reviews, positive or negative",
     source="Socher et al. 2013 (SST-2, full sentences)",
-    task=Task(outputs=CLASSES),
+    task=Task(outputs=CLASSES, labels=("negative", "positive")),
     input_shape=(LENGTH,),
     load=load,
     vocabulary=VOCABULARY,
