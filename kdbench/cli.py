@@ -105,15 +105,10 @@ def choose_suite(
     path = Path(suite)
     if path.suffix != ".toml":
         path = host.get("suites", suite).thing.path
-    changes: dict[str, Any] = {
-        "strategies": split_selections(strategy or []),
-        "pairs": split_selections(pair or []),
-        "datasets": split_selections(dataset or []),
-        "compress": split_selections(compress or []),
-        "measures": split_selections(measure or []),
-        "seeds": seeds,
-        "epochs": epochs,
-    }
+    lists = {"strategies": strategy, "pairs": pair, "datasets": dataset}
+    lists |= {"compress": compress, "measures": measure}
+    changes: dict[str, Any] = {"seeds": seeds, "epochs": epochs}
+    changes |= {key: split_selections(texts or []) for key, texts in lists.items()}
     return changed(
         read_suite(path), {k: v for k, v in changes.items() if v not in (None, [])}
     )

@@ -155,15 +155,10 @@ class Session:
         )
         anew, profile = options.retrain_teachers, options.profile
         jobs = [
-            replace(
-                job,
-                anew=anew or job.group.again,
-                profile=profile,
-                earlier=earlier,
-                measures=suite.measures,
-            )
+            replace(job, profile=profile, earlier=earlier, measures=suite.measures)
             for job in jobs
         ]
+        jobs = [replace(job, anew=anew or job.group.again) for job in jobs]
         try:
             self._run(jobs, start)
         except Stopped:
