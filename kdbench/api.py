@@ -151,6 +151,11 @@ class Strategy:
         """The network to measure and to keep, made once of the live parts."""
         return students[0]
 
+    @property
+    def deploys_another(self) -> bool:
+        """Whether that is another network than its first student."""
+        return type(self).deployed is not Strategy.deployed
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar terms; their sum is minimised and each is logged."""
         raise TypeError(f"{type(self).__name__} must override loss() or train()")

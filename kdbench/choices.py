@@ -63,10 +63,11 @@ def choose(
             values, defaults = strategy.values(), kind.parameters()
             label = label_of(selection.name, values, defaults, selection.presets)
             after = selection.compressions
-            chains = [after[:done] for done in range(len(after) + 1)]
-            if not after:
-                chains += [tuple(part.split("/")) for part in compress]
-            for chain in chains:
+            wanted = [after] if after else [tuple(one.split("/")) for one in compress]
+            chains = [
+                chain[:done] for chain in wanted for done in range(1, len(chain) + 1)
+            ]
+            for chain in [(), *chains]:
                 for name in chain:
                     host.get("compressions", name, where)
                 whole = "/".join((label, *chain))

@@ -167,6 +167,10 @@ class Combination(Strategy):
             return students[0]
         return self._deploys.deployed(students, _of(adapters, self._deploys))
 
+    @property
+    def deploys_another(self) -> bool:
+        return self._deploys is not None
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         early = batch.phase != self.phases()[-1].name

@@ -48,12 +48,17 @@ class FineTuning(Strict):
 
     epochs: int | None = Field(default=None, ge=1)
     lr: float | None = Field(default=None, gt=0)
-    schedule: Literal["constant", "step", "cosine", "one-cycle"] | None = None
+    schedule: Literal["constant", "cosine", "one-cycle"] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not the rule's."""
+        return self.model_dump(exclude_none=True)
 
     def of(self, recipe: Recipe) -> Recipe:
         """The recipe of the fine-tuning after a training by this one."""
-        tuned = recipe.fine_tuning()
-        given = {k: v for k, v in self.model_dump().items() if v is not None}
+        given = self.given
+        tuned = recipe.fine_tuning(given.pop("epochs", None))
         if "lr" in given:
             given["lr_by_model"] = {}
         return tuned.model_copy(update=given)
@@ -193,6 +198,9 @@ def _extended(
     pairs = values.get("define_pairs", {})
     if isinstance(pairs, dict):
         values["define_pairs"] = base.get("define_pairs", {}) | pairs
+    tuning = values.get("fine_tuning", {})
+    if isinstance(tuning, dict):
+        values["fine_tuning"] = base.get("fine_tuning", {}) | tuning
     return base
 
 
@@ -202,7 +210,9 @@ def changed(suite: Suite, changes: Mapping[str, Any]) -> Suite:
     Of several systems, those with one of the datasets and pairs asked for are kept.
     """
     if suite.systems:
-        return _changed_systems(suite, changes)
+        measures = tuple(changes.get("measures", suite.measures))
+        kept = _changed_systems(suite, changes)
+        return kept.model_copy(update={"measures": measures})
     values = suite.model_dump()
     recipe = {k: v for k, v in changes.items() if k in Recipe.model_fields}
     values.update({k: v for k, v in changes.items() if k not in recipe})
@@ -255,8 +265,9 @@ def _explain(error: ValidationError, where: str, text: str) -> str:
         keys = [f"systems (number {int(keys[1]) + 1})", *keys[2:]]
     place = f"{where}, line {line}" if line else where
     if problem["type"] == "extra_forbidden":
-        kind = System if keys[0].startswith("systems") else Suite
-        fields = Recipe.model_fields if "recipe" in keys[:-1] else kind.model_fields
+        kind: type[Strict] = System if keys[0].startswith("systems") else Suite
+        tables: dict[str, type[Strict]] = {"recipe": Recipe, "fine_tuning": FineTuning}
+        fields = next((tables[k] for k in keys[:-1] if k in tables), kind).model_fields
         near = difflib.get_close_matches(key, fields, n=2, cutoff=0.5)
         options = " or ".join(map(repr, near)) or ", ".join(sorted(fields))
         hint = f"did you mean {options}?" if near else f"known: {options}"
@@ -266,6 +277,8 @@ def _explain(error: ValidationError, where: str, text: str) -> str:
     if not keys:
         return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
     given = problem["input"]
+    if problem["type"] == "tuple_type":
+        return f"{place}: {'.'.join(keys)} = {given!r}: write a list, [{given!r}]"
     return f"{place}: {'.'.join(keys)} = {given!r}: {problem['msg']}"
 
 

@@ -237,9 +237,11 @@ def _compressed(run: Run, compression: Compression, suite: Suite) -> Run:
     table = run.table_recipe
     recipe = suite.fine_tuning.of(table) if compression.tunes else table
     chain = "/".join(part for part in (run.compression, compression.name) if part)
+    odd = suite.fine_tuning.given if compression.tunes else {}
+    how = ",".join(f"{name}={value}" for name, value in odd.items())
     return run.model_copy(
         update={
-            "label": f"{run.label}/{compression.name}",
+            "label": f"{run.label}/{compression.name}" + (f"[{how}]" if how else ""),
             "compression": chain,
             "source": run.id,
             "recipe": recipe,
@@ -257,7 +259,7 @@ def _why_untuned(strategy: Strategy, compression: str) -> str | None:
         return f"{start} drives a training loop of its own, from a fresh student"
     if strategy.students > 1 or strategy.assistants:
         return f"{start} trains several networks, of which one student was kept"
-    if type(strategy).deployed is not Strategy.deployed:
+    if strategy.deploys_another:
         return f"{start} deploys another network than its student"
     return None
 

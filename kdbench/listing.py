@@ -296,7 +296,8 @@ def show_info(host: Host, data_dir: Path | None, as_json: bool) -> None:
 
     device = find_device("auto")
     facts: dict[str, Any] = environment(device, torch.get_num_threads())
-    for name in ("torchvision", "pandas", "matplotlib", "scikit-learn", "pluggy"):
+    libraries = ("torchvision", "pandas", "matplotlib", "scikit-learn", "pluggy")
+    for name in (*libraries, "onnxruntime", "torchao", "nvidia-ml-py"):
         facts[name] = version(name)
     data = {}
     for offer in host.all("datasets"):

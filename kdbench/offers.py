@@ -196,12 +196,13 @@ class Measure:
     `scope` "run" is computed for every run from its own weights; "model" once for each
     architecture, on an otherwise idle machine (speed). An `optional` one is computed
     only where it is asked for, by `measures` in a suite or `run --measure NAME`.
+    `better` is None where neither way is.
     """
 
     name: str
     summary: str
     unit: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower"] | None
     scope: Literal["run", "model"] = "run"
     tasks: tuple[str, ...] = KINDS
     optional: bool = False

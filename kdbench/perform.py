@@ -268,7 +268,7 @@ class _Work(Prepared):
             "adapter_parameters": 0 if adapters is None else parameters(adapters),
         }
         if run.compression:
-            cost = costs_of_both(self.source(run)[0].cost, cost)
+            cost = costs_of_both(self.record_of(run.source).cost, cost)
         if learner.failure is not None:
             self.fail(run, learner.failure, curves=trace.curves, cost=cost)
             return

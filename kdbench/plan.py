@@ -168,16 +168,20 @@ def _lacking(
     layout: Layout, records: Sequence[Record], everyone: Mapping[str, Run]
 ) -> tuple[Group, ...]:
     """Groups of the finished runs that have not all of the suite's measures."""
-    groups: dict[str, list[Run]] = {}
+    host, groups = layout.host, dict[str, list[Run]]()
+    asked = [host.get("measures", name).thing for name in layout.suite.measures]
+    names = host.names("measures")
     for record in records:
         run = record.run
-        kind = layout.host.dataset(run.dataset).task.kind
+        kind = host.dataset(run.dataset).task.kind
+        known = {_measure_of(k, names) for k in (*record.measures, *record.lists)}
         if any(
-            not _has(record, name)
-            for name in layout.suite.measures
-            if kind in layout.host.get("measures", name).thing.tasks
+            measure.scope == "run" and kind in measure.tasks
+            for measure in asked
+            if measure.name not in known
         ):
-            key = digest([run.dataset, run.teacher_runs, run.seed, "again"])
+            same = [run.dataset, run.teacher_runs, run.seed, run.recipe.described()]
+            key = digest([*same, "again"])
             groups.setdefault(key, []).append(everyone[run.id])
     return tuple(
         Group(
@@ -190,9 +194,10 @@ def _lacking(
     )
 
 
-def _has(record: Record, measure: str) -> bool:
-    names = (*record.measures, *record.lists)
-    return any(name == measure or name.startswith(f"{measure}_") for name in names)
+def _measure_of(key: str, names: Sequence[str]) -> str:
+    """The measure that a number of a record is of: `name`, or `name_key`."""
+    owners = [name for name in names if f"{key}_".startswith(f"{name}_")]
+    return max(owners, key=len, default="")
 
 
 def _groups(

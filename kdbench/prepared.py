@@ -87,10 +87,10 @@ class Prepared:
 
         Raises NoSource, or UserError, where there is none.
         """
-        record = self._record_of(run.source)
+        record = self.record_of(run.source)
         return record, self._left_by(record)[1]
 
-    def _record_of(self, run_id: str) -> Record:
+    def record_of(self, run_id: str) -> Record:
         path = self.job.folder / f"{run_id}.json"
         record = read_record(path) if path.is_file() else None
         if not isinstance(record, Record):
@@ -110,7 +110,7 @@ class Prepared:
 
     def complete(self, run: Run) -> None:
         """Give the record of a finished run the measures that were asked for."""
-        record = self._record_of(run.id)
+        record = self.record_of(run.id)
         values = self._look(*self._left_by(record), self.job.measures)[1]
         changes = {
             "measures": record.measures | values.numbers,
@@ -148,11 +148,12 @@ class Prepared:
         if spec.deploy is not None:
             student = spec.deploy(deepcopy(student)).eval()  # it may yet be saved
         finished, values = self._look(spec, student)
-        numbers, problems = values.numbers, values.problems
+        numbers, lists, problems = values.numbers, values.lists, values.problems
         if not is_as_built(spec, self.dataset, numbers["parameters"]):
             measures = [offer.thing for offer in self.host.all("measures")]
             speed = measure_all(measures, "model", finished, self.job.measures)
             numbers, problems = numbers | speed.numbers, problems + speed.problems
+            lists |= speed.lists
         for problem in problems:
             self.note(f"{run.label}: {problem}")
         write_whole(weights_path(self.job.folder, run.id), serialised(student))
@@ -162,7 +163,7 @@ class Prepared:
             curves=dict(curves),
             cost=cost,
             measures=numbers,
-            lists=values.lists,
+            lists=lists,
             test_items=len(finished.logits),
             correct=None
             if self.task.columns

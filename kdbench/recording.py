@@ -39,7 +39,7 @@ def costs_of_both(
     """What a training and a further one cost together; None where one is unknown."""
     found: dict[str, float | None] = dict(first)
     for name, value in then.items():
-        before = first.get(name, 0.0)
+        before = first.get(name, 0.0 if name == "graph_s" else None)
         if value is None or before is None:
             found[name] = None
         else:

@@ -108,12 +108,13 @@ class Recipe(Strict):
         differ = {other: rate for other, rate in rates.items() if rate != lr}
         return self.model_copy(update={"lr": lr, "lr_by_model": differ})
 
-    def fine_tuning(self) -> Recipe:
+    def fine_tuning(self, epochs: int | None = None) -> Recipe:
         """The recipe by which a compressed student is trained further.
 
-        A third of the epochs at a tenth of the learning rate, by the same schedule.
+        A tenth of the learning rate by the same schedule, over so many epochs, or a
+        third of them.
         """
-        epochs = max(1, round(self.epochs / 3))
+        epochs = epochs or max(1, round(self.epochs / 3))
         milestones = (round(m * epochs / self.epochs) for m in self.milestones)
         return self.model_copy(
             update={
@@ -333,13 +334,16 @@ class Timing(Strict):
 class SpeedRecord(Strict):
     """Size and speed of one architecture on one machine; `measures` by name.
 
-    `timings` are those in each runtime, `governor` the CPU's frequency governor.
+    `lists` are measures of several numbers, `taken` the names of all measures that were
+    taken. `timings` are those in each runtime, `governor` the CPU's frequency governor.
     """
 
     format: Literal[1] = 1
     model: str
     dataset: str
     measures: dict[str, float | None]
+    lists: dict[str, list[float | None]] = Field(default_factory=dict)
+    taken: list[str] = Field(default_factory=list)
     timings: list[Timing] = Field(default_factory=list)
     governor: str | None = None
     environment: dict[str, str | int | float | None]

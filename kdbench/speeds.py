@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from kdbench.api import Dataset, Finished, Model
+from kdbench.api import Dataset, Finished, Measure, Model
 from kdbench.engine import Stopped
 from kdbench.finishing import SAMPLE
-from kdbench.measure import measure_all
+from kdbench.measure import Values, due, measure_all
 from kdbench.measure.runtimes import native, noise, threads_set
 from kdbench.measure.size import TINY_MACS, macs, macs_of, parameters, serialised
 from kdbench.measure.speed import SPEED, headline
@@ -19,7 +19,7 @@ from kdbench.measure.timing import cores, governor, timings_of
 from kdbench.plan import Plan
 from kdbench.plugins import Host
 from kdbench.provenance import environment, now, version
-from kdbench.records import SpeedRecord, Timing
+from kdbench.records import SpeedRecord, Timing, digest
 from kdbench.store import write_record
 
 SECONDS = 0.1
@@ -57,11 +57,13 @@ def measure_speed(
 ) -> list[str]:
     """Time every model of the plan that has not been timed on this machine yet.
 
-    A model is timed again where its record has no timings, or other versions of the
-    runtimes. Returns what could not be measured, and why. Raises Stopped between two
-    models when `stop()` turns true.
+    A model is timed again where its record has no timings, other versions of the
+    runtimes, or lacks a measure; optional ones are those of the suite. Returns what
+    could not be measured, and why. Raises Stopped between two models when `stop()`
+    turns true.
     """
-    done = [(r.dataset, r.model, r.environment) for r in known if r.timings]
+    done = {(r.dataset, r.model, digest(r.environment)): r for r in known if r.timings}
+    measures = [offer.thing for offer in host.all("measures")]
     problems = []
     for name, make, dataset in _models(plan, host):
         try:
@@ -70,21 +72,26 @@ def measure_speed(
                 continue  # timed as trained, in its run
             threads = 1 if macs_of(spec, dataset) < TINY_MACS else cores()
             here = environment(device, threads) | {n: version(n) for n in RUNTIMES}
-            if (dataset.name, name, here) in done:
+            wanted = due(measures, "model", dataset.task.kind, plan.suite.measures)
+            before = done.get((dataset.name, name, digest(here)))
+            if before and {m.name for m in wanted} <= set(before.taken):
                 continue
             if stop():
                 raise Stopped
             with threads_set(threads):
-                values, timings = _speed(spec, dataset, host, device, threads)
+                values, timings = _speed(spec, dataset, wanted, device, threads)
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001 - a model that cannot be timed
             problems.append(f"speed of {name}: {type(error).__name__}: {error}")
             continue
+        problems += [f"{name}: {problem}" for problem in values.problems]
         record = SpeedRecord(
             model=name,
             dataset=dataset.name,
-            measures=values,
+            measures=values.numbers,
+            lists=values.lists,
+            taken=sorted(m.name for m in wanted),
             timings=timings,
             governor=governor(),
             environment=here,
@@ -116,8 +123,12 @@ def _models(
 
 
 def _speed(
-    spec: Model, dataset: Dataset, host: Host, device: str, threads: int
-) -> tuple[dict[str, float | None], list[Timing]]:
+    spec: Model,
+    dataset: Dataset,
+    measures: Sequence[Measure],
+    device: str,
+    threads: int,
+) -> tuple[Values, list[Timing]]:
     """Size and speed of one model, freshly initialised."""
     module = dataset.build(spec).to(device).eval()
     if spec.deploy is not None:
@@ -127,7 +138,7 @@ def _speed(
     usual = FORMS[torch.device(device).type]
     # nothing becomes of int8 but int8
     forms = [form for form in usual if "float32" in asis or form[1] == asis[1]]
-    numbers = sorted({1, threads})
+    numbers = sorted({1, threads}) if device == "cpu" else [threads]
     wanted = [(*form, n) for form in dict.fromkeys([asis, *forms]) for n in numbers]
     timings = timings_of(module, sample, wanted, device=device, seconds=SECONDS)
     first = timings[numbers.index(threads)]
@@ -142,11 +153,11 @@ def _speed(
         targets=torch.empty(0, dtype=torch.int64),
         teacher_logits=None,
     )
-    offered = [offer.thing for offer in host.all("measures")]
-    others = [measure for measure in offered if measure not in SPEED]
-    values = measure_all(others, "model", finished).numbers | headline(first)
-    return values | {
-        "parameters": parameters(module),
-        "macs": macs(module, sample[:1]),
-        "size_bytes": len(serialised(module)),
-    }, timings
+    others = [measure for measure in measures if measure not in SPEED]
+    names = [measure.name for measure in others]
+    values = measure_all(others, "model", finished, names)
+    values.numbers.update(headline(first))
+    values.numbers["parameters"] = parameters(module)
+    values.numbers["macs"] = macs(module, sample[:1])
+    values.numbers["size_bytes"] = len(serialised(module))
+    return values, timings

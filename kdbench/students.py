@@ -45,8 +45,11 @@ def finished_student(
         raise UserError(
             f"{path} has other weights than the record of {run.label} names"
         )
-    spec = host.compressed(run.students[0], run.compression)
-    network = _as_built(spec, dataset)
+    try:
+        spec = host.compressed(run.students[0], run.compression)
+        network = _as_built(spec, dataset)
+    except ValueError as error:  # such as a package that is missing here
+        raise UserError(f"{run.label} cannot be built here: {error}") from error
     if not _fits(network, state):
         network = _as_deployed(record, host, dataset, feed, teachers)
     if not _fits(network, state):

@@ -221,9 +221,9 @@ def test_a_broken_dataset_starts_nothing(run, tmp_path, dataset, says):
 
 
 def test_a_failed_teacher_is_the_reason_of_its_students(run):
-    import kdbench.perform as job
+    from kdbench.engine import learner
 
-    real = job.predict
+    real = learner.predict
 
     def fails(model, feed):
         if sum(p.numel() for p in model.parameters()) > 200:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from kdbench.api import UserError
+from kdbench.config import FineTuning, changed, read_suite
 from kdbench.plan import make_plan
 from kdbench.plugins import Host
-from kdbench.recording import weights_path
+from kdbench.recording import costs_of_both, weights_path
+from kdbench.records import Recipe
 from kdbench.selections import parse_selection
 from kdbench.session import Session
 from kdbench.stopping import Stopping
@@ -192,6 +196,81 @@ def test_the_suite_key_is_for_every_strategy(compressing, helpers):
         f"{name}{end}" for name in ("scratch", "kd", "at") for end in ("", "/coarse")
     }
     assert labels == wanted | {"teacher"}
+
+
+def test_a_chain_for_every_strategy_brings_its_steps(compressing, helpers):
+    plan = plan_of(compressing, helpers, compress=["half/coarse"])
+    labels = {run.label for group in plan.todo for run in group.runs}
+    wanted = {f"kd{end}" for end in ("", "/half", "/half/coarse")}
+    assert wanted <= labels
+
+
+def test_a_sum_is_tuned(compressing, helpers):
+    plan = plan_of(compressing, helpers, strategies=["kd+fitnet/half"])
+    assert "kd+fitnet/half" in {r.label for g in plan.todo for r in g.runs}
+    assert "kd+fitnet/half" not in {run.label for run, _ in plan.skipped}
+
+
+def test_another_fine_tuning_is_another_row(compressing, helpers):
+    """So that no mean is over students that were tuned differently."""
+    tuning = {"epochs": 2, "lr": 0.25}
+    plan = plan_of(
+        compressing, helpers, strategies=["kd/half/coarse"], fine_tuning=tuning
+    )
+    runs = {run.label: run for group in plan.todo for run in group.runs}
+    tuned = runs["kd/half[epochs=2,lr=0.25]"]
+    assert (tuned.recipe.epochs, tuned.recipe.lr) == (2, 0.25)
+    assert "kd/half[epochs=2,lr=0.25]/coarse" in runs
+
+
+def test_milestones_follow_the_epochs_of_the_fine_tuning():
+    recipe = Recipe(epochs=240, milestones=(150, 180, 210), lr=0.5)
+    assert recipe.fine_tuning().milestones == (50, 60, 70)
+    tuned = FineTuning(epochs=24).of(recipe)
+    assert (tuned.epochs, tuned.milestones, tuned.lr) == (24, (15, 18, 21), 0.05)
+    assert tuned.lr_at(20) == pytest.approx(0.05 / 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('compress = "coarse"', "write a list"),
+        ("[fine_tuning]\nepoch = 3", "did you mean 'epochs'"),
+        ("[fine_tuning]\nepochs = 0", "fine_tuning.epochs = 0"),
+        ("[recipe]\nvalidation = 1.0", "recipe.validation = 1.0"),
+    ],
+)
+def test_a_mistake_in_a_suite_is_explained(tmp_path, text, says):
+    path = tmp_path / "mine.toml"
+    grid = 'datasets = ["digits"]\npairs = ["digits-mlp"]\nstrategies = ["kd"]\n'
+    path.write_text(grid + text)
+    with pytest.raises(UserError, match=re.escape(says)):
+        read_suite(path)
+
+
+def test_fine_tuning_is_extended_key_by_key(tmp_path):
+    grid = 'datasets = ["digits"]\npairs = ["digits-mlp"]\nstrategies = ["kd"]\n'
+    (tmp_path / "base.toml").write_text(f"{grid}[fine_tuning]\nlr = 0.5\n")
+    child = tmp_path / "child.toml"
+    child.write_text('extends = "base.toml"\n[fine_tuning]\nepochs = 1\n')
+    assert read_suite(child).fine_tuning.given == {"epochs": 1, "lr": 0.5}
+
+
+def test_measures_are_asked_for_in_suites_of_several_systems(tmp_path):
+    path = tmp_path / "several.toml"
+    path.write_text(
+        'pairs = ["digits-mlp"]\nstrategies = ["kd"]\ndatasets = ["digits"]\n'
+        '[[systems]]\ntitle = "one"\n[[systems]]\ntitle = "two"\nseeds = 1\n'
+    )
+    suite = changed(read_suite(path), {"measures": ["cka"], "compress": ["coarse"]})
+    assert suite.measures == ("cka",)
+    assert [part.compress for part in suite.parts] == [("coarse",)] * 2
+
+
+def test_what_was_not_taken_of_one_training_is_not_known_of_both():
+    first, then = {"own_s": 1.0}, {"own_s": 2.0, "energy_j": 5.0, "graph_s": 1.0}
+    both = costs_of_both(first, then)
+    assert both == {"own_s": 3.0, "energy_j": None, "graph_s": 1.0}
 
 
 def test_jobs_wait_for_the_students_they_start_from(compressing, helpers, tmp_path):

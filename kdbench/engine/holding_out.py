@@ -22,7 +22,10 @@ def divided(
     if not share:
         return None, torch.zeros(0, dtype=torch.int64)
     order = torch.randperm(len(targets), generator=generator(0, "validation"))
-    mask = _drawn(targets, order, share, classes=classes, least=0)
+    members = _members(targets, order, classes=classes)
+    mask = torch.zeros(len(targets), dtype=torch.bool)
+    for part, count in zip(members, _counts(members, share), strict=True):
+        mask[part[:count]] = True
     if not mask.any() or mask.all():
         many = "all" if mask.all() else "none"
         raise ValueError(
@@ -42,17 +45,29 @@ def labelled(
     if share >= 1:
         return None
     order = torch.randperm(len(targets), generator=generator(seed, "labelled"))
-    return _drawn(targets, order, share, classes=classes, least=1)
-
-
-def _drawn(
-    targets: Tensor, order: Tensor, share: float, *, classes: bool, least: int
-) -> Tensor:
-    targets = targets.to(order.device)
-    members = [order]
-    if classes:
-        members = [order[targets[order] == value] for value in torch.unique(targets)]
     mask = torch.zeros(len(targets), dtype=torch.bool)
-    for part in members:
-        mask[part[: max(least, round(share * len(part)))]] = True
+    for part in _members(targets, order, classes=classes):
+        mask[part[: max(1, round(share * len(part)))]] = True
     return mask
+
+
+def _members(targets: Tensor, order: Tensor, *, classes: bool) -> list[Tensor]:
+    """The items of each class in this order; of what is no class, all of them."""
+    if not classes:
+        return [order]
+    targets = targets.to(order.device)
+    return [order[targets[order] == value] for value in torch.unique(targets)]
+
+
+def _counts(members: list[Tensor], share: float) -> list[int]:
+    """How many of each class: whole numbers nearest to its share, that add up to it.
+
+    What is left after rounding down goes to the largest remainders.
+    """
+    exact = [share * len(part) for part in members]
+    counts = [int(value) for value in exact]
+    left = round(sum(exact)) - sum(counts)
+    places = sorted(range(len(exact)), key=lambda k: (counts[k] - exact[k], k))
+    for k in places[:left]:
+        counts[k] += 1
+    return counts

@@ -176,9 +176,10 @@ class Trace:
         self.settle()
         cost = dict(self.cost)
         shared = cost.pop("data_share_s") + cost.pop("teacher_share_s")
-        cost["train_s"] = cost["own_s"] + cost["data_s"] + cost["teacher_s"]
-        cost["train_shared_s"] = cost["own_s"] + shared
         rest = cost.pop("loop_rest_s")
+        own = cost["own_s"] + (0.0 if math.isnan(rest) else rest)
+        cost["train_s"] = own + cost["data_s"] + cost["teacher_s"]
+        cost["train_shared_s"] = own + shared
         if self._parts:
             parts = [cost[name] for name in self._parts]
             known = sum(value for value in parts if not math.isnan(value))

@@ -41,11 +41,7 @@ def measure_all(
     of the machine are raised.
     """
     values = Values()
-    for measure in measures:
-        if measure.scope != scope or finished.task.kind not in measure.tasks:
-            continue
-        if measure.optional and measure.name not in asked:
-            continue
+    for measure in due(measures, scope, finished.task.kind, asked):
         try:
             _keep(measure.name, measure.compute(finished), values)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
@@ -54,6 +50,19 @@ def measure_all(
             why = f"{type(error).__name__}: {error}"
             values.problems.append(f"measure {measure.name}: {why}")
     return values
+
+
+def due(
+    measures: Iterable[Measure], scope: str, task: str, asked: Collection[str] = ()
+) -> list[Measure]:
+    """Those of this scope for this kind of task; optional ones where asked for."""
+    return [
+        measure
+        for measure in measures
+        if measure.scope == scope
+        and task in measure.tasks
+        and (not measure.optional or measure.name in asked)
+    ]
 
 
 def _keep(name: str, found: Measured, values: Values) -> None:

@@ -182,7 +182,7 @@ CALIBRATION = [
         name="temperature_scaled",
         summary="temperature of ece_scaled; neither way is better, 1 leaves all as is",
         unit="",
-        better="lower",
+        better=None,
         tasks=CLASSES,
         compute=temperatures,
     ),
@@ -191,7 +191,7 @@ CALIBRATION = [
         summary=f"lists over the {BINS} bins of ece: count of items, mean confidence, "
         "accuracy",
         unit="%",
-        better="higher",
+        better=None,
         tasks=CLASSES,
         compute=_lists,
     ),

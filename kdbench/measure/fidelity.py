@@ -32,9 +32,9 @@ def kl(student: Tensor, teacher: Tensor) -> float:
 
     sum_c p_c (log p_c - log q_c): the "average predictive KL" of Stanton et al. 2021.
     """
-    apart = F.kl_div(
-        student.double().log_softmax(1), teacher.double().softmax(1), reduction="none"
-    )
+    theirs = teacher.double().softmax(1)
+    apart = F.kl_div(student.double().log_softmax(1), theirs, reduction="none")
+    apart = apart.where(theirs > 0, 0.0)  # 0 log 0 is 0, also of a class masked by both
     return apart.sum(1).mean().clamp_min(0).item()  # rounding may make it negative
 
 

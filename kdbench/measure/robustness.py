@@ -54,17 +54,19 @@ def change(kind: str, severity: int) -> Callable[[Tensor], Tensor]:
     return changed
 
 
+class NoImages(Exception):
+    """These inputs are not (B, C, H, W) in uint8, or float from 0 to 1."""
+
+
 def _white(images: Tensor) -> int:
-    """The largest value that a pixel may have."""
+    """The largest value that a pixel may have. Raises NoImages."""
     if images.dim() == 4 and images.dtype == torch.uint8:
         return 255
     if images.dim() == 4 and images.is_floating_point():
         low, high = images.aminmax()
         if low >= 0 and high <= 1:
             return 1
-    raise ValueError(
-        "only images can be corrupted: (B, C, H, W), uint8 or float from 0 to 1"
-    )
+    raise NoImages
 
 
 def _drawn(values: Tensor, stream: Generator) -> Tensor:
@@ -92,8 +94,14 @@ def blurred(values: Tensor, deviation: float) -> Tensor:
 
 def corruption(finished: Finished) -> dict[str, float | list[float | None]] | None:
     """Head -> top-1 in percent: the mean, that of each kind, and by severity."""
-    if finished.answers is None:
+    try:
+        return None if finished.answers is None else _corrupted(finished)
+    except NoImages:
         return None
+
+
+def _corrupted(finished: Finished) -> dict[str, float | list[float | None]]:
+    assert finished.answers is not None  # noqa: S101 - narrowed by the caller
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for kind, amounts in SEVERITIES.items():
         for severity in range(1, len(amounts) + 1):

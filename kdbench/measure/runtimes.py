@@ -188,7 +188,10 @@ class Forms:
 def native(module: nn.Module) -> str:
     """The precision of a network as it is: int8 if it is quantised already."""
     kinds = {value.dtype for value in module.state_dict().values()}
-    return "int8" if torch.int8 in kinds else "float32"
+    if torch.int8 in kinds:
+        return "int8"
+    floats = [kind for kind in kinds if kind.is_floating_point]
+    return str(floats[0]).removeprefix("torch.") if len(floats) == 1 else "float32"
 
 
 def noise(dataset: Dataset, items: int) -> Tensor:

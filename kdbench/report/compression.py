@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kdbench import stats
 from kdbench.records import Record
@@ -62,7 +62,19 @@ def compression_table(section: Section) -> Table | None:
         caption=CAPTION.format(what=headline.title),
         columns=columns,
         rows=tuple(rows),
+        notes=tuple(_notes(section, labels)),
     )
+
+
+def _notes(section: Section, labels: Sequence[str]) -> Iterator[str]:
+    """How those that were trained further were trained."""
+    recipes: dict[str, list[str]] = {}
+    for label in labels:
+        run = next(iter(section.runs[label].values())).run
+        if run.beside:
+            recipes.setdefault(run.recipe.sentence(), []).append(label)
+    for sentence, tuned in recipes.items():
+        yield f"Trained further by the same strategy ({', '.join(tuned)}): {sentence}."
 
 
 def _chain(section: Section, label: str) -> str:

@@ -57,6 +57,7 @@ def section_plots(section: Section) -> list[Plot]:
                 draw=partial(draw_accuracy, section, found),
             )
         )
+    found = [s for s in found if not s.compression]  # theirs are of another training
     if any(len(curve) > 1 for s in found if (curve := mean_curve(section, s.label))):
         plots.append(
             Plot(
@@ -202,7 +203,7 @@ def named_strategies(section: Section, found: Sequence[Standing]) -> list[str]:
     """Scratch, kd and the three highest means of the others."""
     references = [section.baseline("scratch"), section.baseline("kd")]
     labels = [s.label for s in found]
-    others = [s for s in found if s.label not in references]
+    others = [s for s in found if s.label not in references and not s.compression]
     best = sorted(others, key=_mean, reverse=True)[:3]
     return [r for r in references if r in labels] + [s.label for s in best]
 

@@ -97,6 +97,17 @@ def test_nothing_is_held_out_by_default():
     assert "validation" in Recipe(validation=0.1).described()
 
 
+def test_small_classes_add_up_to_the_share():
+    """Ten items of a hundred classes of five are not none."""
+    targets = torch.arange(500) % 100
+    _, out = divided(targets, 0.1, classes=True)
+    assert len(out) == 50
+    assert torch.bincount(targets[out]).max() == 1
+    uneven = torch.tensor([0] * 100 + [1] * 4 + [2] * 6)
+    _, out = divided(uneven, 0.1, classes=True)
+    assert torch.bincount(uneven[out], minlength=3).tolist() == [10, 0, 1]
+
+
 @pytest.mark.parametrize("share", [0.01, 0.999])
 def test_a_share_that_is_none_or_all_is_refused(share):
     targets = torch.zeros(10, dtype=torch.int64)
