@@ -53,6 +53,10 @@ class UserError(Exception):
     """A mistake the user can mend: says what, where and what to do next. Exit 2."""
 
 
+LISTED = 20
+"""Names that an error lists, at most; of more the first ten."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UserError:
     """The error for a name that does not exist, with its near matches."""
     options = sorted(known)
@@ -61,7 +65,9 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> User
     if near:
         hint = "did you mean " + " or ".join(repr(option) for option in near) + "?"
     else:
-        hint = f"known: {', '.join(options) or 'none'}"
+        more = f", ... and {len(options) - 10} more" if len(options) > LISTED else ""
+        some = options[:10] if more else options
+        hint = f"known: {', '.join(some) or 'none'}{more}"
     return UserError(f"unknown {kind} {name!r}{place}; {hint}")
 
 

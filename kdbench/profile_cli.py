@@ -14,7 +14,6 @@ import typer
 
 if TYPE_CHECKING:
     from kdbench.profiles import Forms, Profile
-    from kdbench.profiles.targets import Target
 
 INTERRUPTED = 130
 
@@ -24,8 +23,9 @@ def profile(
         list[str],
         typer.Argument(
             metavar="MODEL_OR_CHECKPOINT...",
-            help="A model's name, NAME/COMPRESSION, timm:NAME, torchvision:NAME; a run "
-            "as `export` takes it; a record's .json; a .safetensors file of kdbench's.",
+            help="A run as `export` takes it; a model's name, NAME/COMPRESSION, "
+            "timm:NAME, torchvision:NAME; a record's .json; a .safetensors file of "
+            "kdbench's.",
         ),
     ],
     dataset: Annotated[
@@ -39,7 +39,10 @@ def profile(
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="DIR", help="Folder of results (default: the only one)."
+            "--from",
+            metavar="DIR",
+            help="Folder of results (default: the only one); its runs' names come "
+            "before models'.",
         ),
     ] = None,
     runtime: Annotated[
@@ -54,7 +57,9 @@ def profile(
     ] = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Numbers of threads (default: 1 and all)."),
+        typer.Option(
+            min=1, help="Numbers of threads (default: 1 and all; 1 on a GPU)."
+        ),
     ] = None,
     batch: Annotated[
         int | None,
@@ -77,17 +82,30 @@ def profile(
     """Print the size and speed of models, finished runs and files of weights."""
     from kdbench.execute import find_device
     from kdbench.plugins import Host
+    from kdbench.profiles import profile as measure
+    from kdbench.profiles import tried
     from kdbench.profiles.targets import Finder
 
     place = find_device(device)
     wanted = _forms(runtime, precision, threads, batch, place)
     finder = Finder(Host(files=plugin or []), dataset, source, data_dir)
     found = [finder.find(text) for text in dict.fromkeys(targets)]
-    profiles, whole = _measured(found, place, wanted)
-    if profiles:
-        show = _print_json if as_json else _print
-        show(profiles, place, wanted)
-    if not whole:
+    for target in found:
+        tried(target)
+    profiles: list[Profile] = []
+    interrupted = False
+    try:
+        for number, target in enumerate(found, start=1):
+            tell = partial(_tell, f"{number}/{len(found)} {target.title}")
+            profiles.append(measure(target, place, wanted, tell))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:  # an error must not cost what is measured of others
+        if as_json:
+            _print_json(profiles, place, wanted)
+        elif profiles:
+            _print(profiles, place, wanted)
+    if interrupted:
         left = len(found) - len(profiles)
         typer.echo(f"interrupted: {left} of {len(found)} not measured", err=True)
         raise SystemExit(INTERRUPTED)
@@ -130,23 +148,6 @@ def _forms(
         threads=tuple(dict.fromkeys(threads or usual)),
         batch=batch,
     )
-
-
-def _measured(
-    targets: Sequence[Target], device: str, wanted: Forms
-) -> tuple[list[Profile], bool]:
-    """One profile after the other, and whether none was interrupted."""
-    from kdbench.profiles import profile as measure
-
-    profiles: list[Profile] = []
-    try:
-        for number, target in enumerate(targets, start=1):
-            which = f"{number}/{len(targets)} {target.title}"
-            tell = partial(_tell, which)
-            profiles.append(measure(target, device, wanted, tell))
-    except KeyboardInterrupt:
-        return profiles, False
-    return profiles, True
 
 
 def _tell(which: str, what: str) -> None:

@@ -8,6 +8,7 @@ from kdbench import speeds
 from kdbench.engine import Stopped
 from kdbench.measure import timing
 from kdbench.plan import make_plan
+from kdbench.plugins import Host
 from kdbench.speeds import measure_speed
 from kdbench.store import read_record
 
@@ -104,3 +105,50 @@ def test_a_model_that_cannot_be_timed_is_a_problem_and_the_rest_is_timed(
 def test_it_stops_between_two_models(measure):
     with pytest.raises(Stopped):
         measure(stop=lambda: True)
+
+
+MEASURED = """
+from kdbench import Measure, hookimpl
+
+def fails(finished):
+    raise KeyError("no such thing")
+
+@hookimpl
+def kdbench_measures():
+    common = {"summary": "of a model", "unit": "", "better": None, "scope": "model"}
+    return [
+        Measure(name="width", compute=lambda finished: 7.0, **common),
+        Measure(name="widths", compute=lambda finished: [1.0, 2.0], **common),
+        Measure(name="asked", optional=True, compute=lambda finished: 3.0, **common),
+        Measure(name="bad", compute=fails, **common),
+    ]
+"""
+
+
+def test_measures_of_models_are_kept_shown_and_taken_when_they_come(
+    host, helpers, measure, tmp_path
+):
+    from kdbench.report.sections import sections
+    from kdbench.report.speed import models_table
+    from kdbench.session import Session
+    from kdbench.store import load
+
+    path = tmp_path / "measured.py"
+    path.write_text(MEASURED)
+    more = Host(files=[path])
+    chosen = {"pairs": ["digits-mlp"], "strategies": ["kd"], "epochs": 1}
+    options = helpers["options"](tmp_path / "out")
+    assert Session(host, helpers["suite"](host, **chosen), options).run() == 0
+    folder = tmp_path / "out" / "digits"
+    assert models_table(sections(load([folder]))[0]) is None
+    suite = helpers["suite"](more, **chosen, measures=["asked"])
+    assert Session(more, suite, options).run() == 1  # "bad" is told of
+    for record in load([folder]).speed:
+        assert (record.measures["width"], record.measures["asked"]) == (7.0, 3.0)
+        assert record.measures["bad"] is None
+        assert record.lists["widths"] == [1.0, 2.0]
+    table = models_table(sections(load([folder]))[0])
+    assert [cell.text for cell in table.rows[0].cells][1:4] == ["3.00", "-", "7.00"]
+    times = {p: p.stat().st_mtime_ns for p in folder.glob("speed-*.json")}
+    assert Session(more, suite, options).run() == 0
+    assert {p: p.stat().st_mtime_ns for p in times} == times

@@ -51,10 +51,11 @@ def export(
         ) as name:
             proof = _filled(student, host, form, Path(name))
             out.mkdir(exist_ok=True)
-            for other in FORMS.values():
-                (out / other.file).unlink(missing_ok=True)
+            # student.json last: until then it tells of the files that are still there
             for file in (chosen.file, README, ABOUT):
                 shutil.move(Path(name, file), out / file)
+            for other in {one.file for one in FORMS.values()} - {chosen.file}:
+                (out / other).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{out} cannot be written: {error.strerror or error}"

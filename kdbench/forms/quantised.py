@@ -13,6 +13,7 @@ channel), and the rest as it was. The scales are no parameters.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -88,8 +89,9 @@ def missing() -> str | None:
         return (
             "int8 needs torchao, which is not installed: pip install 'kdbench[quant]'"
         )
-    found = metadata.version("torchao")
-    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
+    found = _version()
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers and tuple(map(int, numbers.groups())) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return f"int8 needs torchao >= {oldest}, not {found}: pip install -U torchao"
     try:
@@ -101,6 +103,14 @@ def missing() -> str | None:
             f"({error}); install the one made for it"
         )
     return None
+
+
+def _version() -> str:
+    """torchao's, or that it has none: then importing it tells whether it fits."""
+    try:
+        return metadata.version("torchao")
+    except metadata.PackageNotFoundError:  # such as a source tree on the path
+        return "of unknown version"
 
 
 def _refuse(why: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from kdbench.measure import measure_all
 from kdbench.measure.runtimes import noise
 from kdbench.measure.size import SIZE, int8_bytes
 from kdbench.measure.timing import timings
-from kdbench.profiles.targets import Target
+from kdbench.profiles.targets import OTHER_INPUTS, Target
 from kdbench.records import Timing
 
 Sizes = dict[str, float | None]
+INT8 = "size_int8_bytes"
+"""The one size that says itself why it is None."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ def profile(
 ) -> Profile:
     """Weigh the network and time it in all these forms; `tell` is told what is done.
 
-    Raises UserError where it cannot take its dataset's items.
+    The network can take its dataset's items (`tried`).
     """
-    module = _tried(target).to(device)
+    module = target.module.to(device)
     sizes, notes = weighed(module, target.dataset, device)
     return Profile(
         title=target.title,
@@ -80,18 +82,19 @@ def profile(
     )
 
 
-def _tried(target: Target) -> nn.Module:
-    """The module, after one pass."""
+def tried(target: Target) -> None:
+    """One pass, on the CPU. UserError where it cannot take its dataset's items."""
     try:
         with torch.no_grad():
             target.module(target.dataset.example(1))
     except Exception as error:
         dataset = target.dataset
+        inputs_are_its_own = not target.by_name or isinstance(error, ImportError)
         raise UserError(
             f"{target.title} cannot take the items of {dataset.name!r}, inputs of "
-            f"{dataset.input_shape}: {error}\n  give other inputs with --dataset"
+            f"{dataset.input_shape}: {error}"
+            + ("" if inputs_are_its_own else OTHER_INPUTS)
         ) from error
-    return target.module
 
 
 def weighed(
@@ -107,7 +110,18 @@ def weighed(
         targets=torch.empty(0, dtype=torch.int64),
         teacher_logits=None,
     )
-    found = [measure_all(SIZE, scope, finished) for scope in ("run", "model")]
+    why: list[str] = []
+
+    def int8_size(finished: Finished) -> int | None:
+        size, reason = int8_bytes(finished.model)
+        why.append(reason)
+        return size
+
+    measures = [
+        replace(measure, compute=int8_size) if measure.name == INT8 else measure
+        for measure in SIZE
+    ]
+    found = [measure_all(measures, scope, finished) for scope in ("run", "model")]
     numbers = found[0].numbers | found[1].numbers
     sizes = {measure.name: numbers[measure.name] for measure in SIZE}
     sizes["flops"] = None if sizes["macs"] is None else 2 * sizes["macs"]
@@ -115,6 +129,5 @@ def weighed(
     unknown = getattr(module, "macs_unknown", "")
     if unknown:
         notes.append(f"macs: {unknown}")
-    if sizes["size_int8_bytes"] is None:
-        notes.append(f"size_int8_bytes: {int8_bytes(module)[1]}")
+    notes += [f"{INT8}: {reason}" for reason in why if reason]
     return sizes, notes

@@ -12,7 +12,7 @@ from kdbench.report.cost import size_table
 from kdbench.report.overview import overview_table
 from kdbench.report.quality import quality_table
 from kdbench.report.sections import Section, sections
-from kdbench.report.speed import speed_table
+from kdbench.report.speed import models_table, speed_table
 from kdbench.report.tables import Table
 from kdbench.report.training_cost import cost_table, split_table
 from kdbench.report.words import summary
@@ -78,6 +78,7 @@ def _part(section: Section, compare: bool) -> Part:
         split_table(section),
         size_table(section),
         speed_table(section),
+        models_table(section),
         further_table(section),
     )
     return Part(

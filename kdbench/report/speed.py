@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kdbench.records import SpeedRecord, Timing
 from kdbench.report import formats
-from kdbench.report.cost import deployed, machine_name
+from kdbench.report.cost import SIZE_COLUMNS, deployed, machine_name
 from kdbench.report.sections import Section
 from kdbench.report.tables import CSV_ONLY, Cell, Column, Row, Table, word
 
@@ -41,7 +41,51 @@ SPEED_CAPTION = (
     "ONNX Runtime."
 )
 
+STANDING = ("latency_ms", "throughput")
+"""Measures that have columns of their own, with their quartiles."""
+
 Entry = tuple[str, SpeedRecord]
+
+
+def models_table(section: Section) -> Table | None:
+    """What plugins measure of every architecture; None without such a measure."""
+    entries = [(entry.model, entry.speed) for entry in deployed(section) if entry.speed]
+    known = {column.key for column in SIZE_COLUMNS}
+    names = sorted(
+        {
+            name
+            for _, record in entries
+            for name in record.measures
+            if name not in known and not name.startswith(STANDING)
+        }
+    )
+    if not names:
+        return None
+    return Table(
+        key="models",
+        title="Further measures of the models",
+        caption="Measured once for each architecture and machine, in the units of each "
+        "measure ('kdbench list measures').",
+        columns=(
+            Column("model", "Model", numeric=False),
+            *(Column(name, name) for name in names),
+            Column("machine", "Machine", numeric=False, level=CSV_ONLY),
+        ),
+        rows=tuple(
+            Row(
+                (
+                    word(model),
+                    *(_further(record.measures.get(name)) for name in names),
+                    word(machine_name(record.environment)),
+                )
+            )
+            for model, record in entries
+        ),
+    )
+
+
+def _further(value: float | None) -> Cell:
+    return Cell(value, formats.significant(value))
 
 
 def speed_table(section: Section) -> Table | None:
