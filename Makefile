@@ -6,6 +6,7 @@ BIN := .venv/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 EDITABLE := $(foreach plugin,$(PLUGINS),-e $(plugin))
 DESCRIBED := pyproject.toml constraints.txt Makefile $(wildcard plugins/*/pyproject.toml)
+HOST := -e ".[onnx,quant]"
 BENCH_JSON := .benchmarks/kdbench-bench.json
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -65,7 +66,7 @@ clean:
 		echo "  on Debian and Ubuntu the package python3-venv brings what it needs"; exit 1; }
 
 .venv/installed: $(DESCRIBED) | .venv/bin/python
-	@$(call install,-e ".[onnx,quant]")
+	@$(call install,$(HOST))
 
 .venv/installed-dev: $(DESCRIBED) | .venv/bin/python
 	@$(call install,-e ".[dev]")
