@@ -27,6 +27,7 @@ from torch.utils.benchmark import Timer
 from kdbench.api import UserError
 from kdbench.engine.clock import Clock
 from kdbench.engine.clock import seconds as seconds_of
+from kdbench.engine.device import keep_memory
 from kdbench.engine.faults import is_out_of_memory, raise_if_machine
 from kdbench.forms.onnx import cause
 from kdbench.measure.machine import Others
@@ -113,6 +114,7 @@ def timings_of(
 ) -> list[Timing]:
     """As `timings`, of these combinations. Raises faults of the machine."""
     place = torch.device(device)
+    keep_memory()  # else large batches take one of two speeds, by what was freed before
     with _exact(place):
         forms = Forms(module, sample, place)
         found = []
