@@ -80,6 +80,8 @@ def profile(
     ] = False,
 ) -> None:
     """Print the size and speed of models, finished runs and files of weights."""
+    from kdbench.api import UserError
+    from kdbench.engine.faults import DeviceLost, OutOfMemory
     from kdbench.execute import find_device
     from kdbench.plugins import Host
     from kdbench.profiles import profile as measure
@@ -100,6 +102,8 @@ def profile(
             profiles.append(measure(target, place, wanted, tell))
     except KeyboardInterrupt:
         interrupted = True
+    except (OutOfMemory, DeviceLost) as error:
+        raise UserError(f"{found[len(profiles)].title}: {error}") from error
     finally:  # an error must not cost what is measured of others
         if as_json:
             _print_json(profiles, place, wanted)

@@ -32,6 +32,12 @@ def test_unknown_lists_what_there_is_when_nothing_is_near():
     assert "known: at, kd" in str(unknown("strategy", "zzzz", ["kd", "at"]))
 
 
+def test_unknown_lists_ten_of_many():
+    known = [f"name{number:02}" for number in range(21)]
+    assert str(unknown("strategy", "zzzz", known)).endswith("name09, ... and 11 more")
+    assert str(unknown("strategy", "zzzz", known[1:])).endswith("name19, name20")
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [

@@ -437,6 +437,28 @@ def test_only_an_export_is_replaced_and_only_when_told(digits, write, tmp_path):
         write(digits, KD, "safetensors")
 
 
+def test_a_replacement_that_stops_half_way_leaves_what_was_there(
+    digits, write, tmp_path, monkeypatch
+):
+    about, out = write(digits, KD, "safetensors")
+    moved = []
+
+    def move(source, place):
+        moved.append(place.name)
+        if place.name == "student.json":
+            raise OSError("no space left")
+        return real(source, place)
+
+    real = shutil.move
+    monkeypatch.setattr(shutil, "move", move)
+    with pytest.raises(UserError, match="cannot be written"):
+        write(digits, KD, "torch-export", force=True)
+    assert moved == ["student.pt2", "README.md", "student.json"]
+    assert json.loads((out / "student.json").read_text()) == about
+    weights = (out / about["file"]["name"]).read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == about["file"]["sha256"]
+
+
 def test_a_folder_that_cannot_be_written(host, digits, tmp_path):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "export"

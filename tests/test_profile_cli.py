@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 import typer
 from typer.testing import CliRunner
 
 import kdbench.profiles
 from kdbench import profile_cli
 from kdbench.api import UserError
+from kdbench.forms import quantised
 from kdbench.measure.machine import cores
-from kdbench.measure.size import macs, serialised
-from kdbench.profiles.targets import Finder
-from kdbench.recording import weights_path
-from kdbench.records import Record, Timing
-from kdbench.store import write_record
-from kdbench.weights import Trained, read_state, write
+from kdbench.measure.size import serialised
+from kdbench.records import Timing
 
 app = typer.Typer()
 app.command()(profile_cli.profile)
@@ -176,6 +172,118 @@ def test_an_interruption_keeps_what_was_measured(timed, monkeypatch):
     assert "interrupted: 1 of 2" in result.stderr
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_interruption_of_the_first_prints_nothing_measured(monkeypatch, as_json):
+    def timings(*_given, **_wanted):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kdbench.profiles, "timings", timings)
+    result = run("mlp_32", "-d", "digits", *["--json"] * as_json)
+    assert result.exit_code == 130
+    if as_json:
+        assert json.loads(result.stdout)["profiles"] == []
+    else:
+        assert result.stdout == ""
+
+
+BAD = """
+import torch
+from torch import nn
+from kdbench.api import Compression, Model, hookimpl
+
+
+class Strange(nn.Module):
+    def forward(self, inputs):
+        raise RuntimeError("a strange network")
+
+
+class NoCopy(nn.Identity):
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot be copied")
+
+
+class Absent(nn.Module):
+    def forward(self, inputs):
+        import nowhere_to_be_found
+
+
+@hookimpl
+def kdbench_models():
+    def net(module):
+        return lambda *size: nn.Sequential(nn.Flatten(), module())
+
+    def dense():
+        return nn.Sequential(NoCopy(), nn.Linear(64, 10))
+
+    more = {"summary": "bad", "taps": {"stage1": "0"}, "classifier": "1"}
+    return [
+        Model(name="strange", build=net(Strange), **more),
+        Model(name="absent", build=net(Absent), **more),
+        Model(name="no_copy", build=net(dense), **more),
+    ]
+"""
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A plugin's file with models that cannot be used."""
+    file = tmp_path / "bad.py"
+    file.write_text(BAD)
+    return file
+
+
+def test_every_network_is_tried_before_the_first_is_timed(timed, bad):
+    message = refused("mlp_32", "strange", "-d", "digits", "--plugin", bad)
+    assert "strange cannot take the items of 'digits'" in message
+    assert message.endswith("a strange network\n  give other inputs with --dataset")
+    assert timed == []
+
+
+def test_an_error_keeps_what_was_measured(timed, monkeypatch):
+    def timings(module, *_given, **_wanted):
+        if len(timed):
+            raise UserError("no")
+        timed.append(module)
+        return [timing("eager", "float32", 1)]
+
+    monkeypatch.setattr(kdbench.profiles, "timings", timings)
+    result = run("mlp_32", "convnet_6", "-d", "digits", "--json")
+    assert isinstance(result.exception, UserError)
+    assert [p["title"] for p in json.loads(result.stdout)["profiles"]] == ["mlp_32"]
+
+
+def test_a_network_that_cannot_be_copied_has_no_int8_size(timed, bad):
+    [profile] = in_json("no_copy", "-d", "digits", "--plugin", bad)["profiles"]
+    assert profile["sizes"]["size_int8_bytes"] is None
+    [note] = [note for note in profile["notes"] if "size_int8_bytes" in note]
+    assert "cannot be copied" in note
+    assert profile["sizes"]["parameters"] == 650
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_int8_size_is_computed_once(timed, monkeypatch, known):
+    def size(module):
+        sizes.append(module)
+        return (7, "") if known else (None, "no torchao")
+
+    sizes = []
+    monkeypatch.setattr(kdbench.profiles, "int8_bytes", size)
+    [profile] = in_json("mlp_32", "-d", "digits")["profiles"]
+    assert len(sizes) == 1
+    assert profile["sizes"]["size_int8_bytes"] == (7 if known else None)
+    assert profile["notes"] == ([] if known else ["size_int8_bytes: no torchao"])
+
+
+def test_other_inputs_are_no_advice_where_a_package_is_missing(bad, monkeypatch):
+    message = refused("absent", "-d", "digits", "--plugin", bad)
+    assert "nowhere_to_be_found" in message
+    assert "--dataset" not in message
+    lacking = "int8 needs torchao: pip install it"
+    monkeypatch.setattr(quantised, "missing", lambda: lacking)
+    message = refused("mlp_32/int8_weights", "-d", "digits")
+    assert message.endswith(lacking)
+
+
 def test_a_compressed_model_beside_itself(timed):
     pytest.importorskip("torchao")
     names = ("mlp_32", "mlp_32/int8_weights")
@@ -185,156 +293,6 @@ def test_a_compressed_model_beside_itself(timed):
     assert int8["sizes"]["macs"] == whole["sizes"]["macs"]
     assert int8["sizes"]["size_int8_bytes"] is None
     assert any("size_int8_bytes" in note for note in int8["notes"])
-
-
-# --- finished runs and files ----------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(run_digits, tmp_path_factory):
-    """The folder of a tiny run, and its records by cell."""
-    out = tmp_path_factory.mktemp("out")
-    strategies = ["kd", "kd/int8_weights", "simkd"]
-    changes = {"pairs": ["digits-conv"], "strategies": strategies, "epochs": 1}
-    failed, records = run_digits(out, **changes)
-    assert failed == 0
-    return out / "digits", records
-
-
-@pytest.fixture
-def student(trained):
-    folder, records = trained
-    [record] = [r for r in records.values() if r.run.label == "kd"]
-    return folder, record
-
-
-def same_weights(module, folder, record: Record):
-    state = read_state(weights_path(folder, record.id))
-    return all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
-
-
-@pytest.mark.parametrize("how", ["id", "beginning", "label", "record", "weights"])
-def test_a_run_by_whatever_names_it(student, host, how):
-    folder, record = student
-    names = {
-        "id": record.id,
-        "beginning": record.id[:6],
-        "label": "kd",
-        "record": str(folder / f"{record.id}.json"),
-        "weights": str(weights_path(folder, record.id)),
-    }
-    target = Finder(host, folder=folder).find(names[how])
-    assert target.title == f"digits/{record.run.pair}/kd#0"
-    assert target.dataset.name == "digits"
-    assert target.model == record.run.students[0]
-    assert same_weights(target.module, folder, record)
-    assert not target.module.training
-
-
-@pytest.mark.parametrize("label", ["kd/int8_weights", "simkd"])
-def test_a_run_that_deploys_another_network(trained, host, label):
-    folder, records = trained
-    [record] = [r for r in records.values() if r.run.label == label]
-    if record.status != "finished":
-        pytest.skip(str(record.reason))
-    module = Finder(host, folder=folder).find(label).module
-    assert same_weights(module, folder, record)
-    one = host.dataset("digits").example(1)
-    assert macs(module, one) == record.measures["macs"]
-
-
-def test_a_teachers_file(trained, host, tmp_path):
-    folder, records = trained
-    [record] = [r for r in records.values() if r.run.is_teacher]
-    file = tmp_path / "big.safetensors"
-    state = read_state(weights_path(folder, record.id))
-    write(file, state, Trained(record=record))
-    target = Finder(host).find(str(file))
-    assert (target.title, target.model) == ("big.safetensors", record.run.students[0])
-    assert same_weights(target.module, folder, record)
-
-
-def test_a_run_is_weighed_with_its_own_data(student, timed):
-    folder, record = student
-    [profile] = in_json(record.id, "--from", folder)["profiles"]
-    for name in ("parameters", "macs", "size_bytes"):
-        assert profile["sizes"][name] == record.measures[name]
-    assert "trained on digits, not on mnist" in refused(
-        record.id, "--from", folder, "-d", "mnist"
-    )
-
-
-def test_a_run_whose_weights_are_gone_or_others(student, host, tmp_path):
-    folder, record = student
-    write_record(tmp_path, record)
-    with pytest.raises(UserError, match="are not at"):
-        Finder(host, folder=tmp_path).find(record.id)
-    state = read_state(weights_path(folder, record.id))
-    first = next(iter(state))
-    write(weights_path(tmp_path, record.id), {**state, first: state[first] + 1})
-    with pytest.raises(UserError, match="other weights"):
-        Finder(host, folder=tmp_path).find(record.id)
-
-
-# --- mistakes -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_a_name_that_nothing_has(nowhere):
-    message = refused("resnet21")
-    assert "'resnet20'" in message
-    assert "no folder of results" in message
-
-
-def test_a_run_that_is_not_there(student):
-    folder, record = student
-    assert record.run.label in refused("kdd", "--from", folder)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("resnet8", "-r", "onx"), "did you mean 'onnx'"),
-        (("resnet8", "--precision", "int4"), "did you mean 'int8'"),
-        (("resnet8", "--threads", 100_000), "may use"),
-        (("resnet8", "-d", "cifar1000"), "did you mean 'cifar100'"),
-        (("resnet8", "-d", "diabetes"), "--dataset"),
-        (("resnet8/int8_wieghts",), "int8_weights"),
-        (("torchvision:resnet19",), "resnet18"),
-        (("bag_64",), "reads tokens"),
-        (("nowhere.json",), "no file nowhere.json"),
-        (("nowhere.safetensors",), "no file nowhere.safetensors"),
-    ],
-)
-def test_mistakes_are_said(nowhere, arguments, words):
-    assert words in refused(*arguments)
-
-
-def test_a_file_of_other_weights_says_what_to_do(nowhere):
-    file = nowhere / "other.safetensors"
-    write(file, {"weight": torch.zeros(2)})
-    assert "give the model's name" in refused(file)
-    torch.save({"weight": torch.zeros(2)}, nowhere / "torch.safetensors")
-    assert "not a safetensors file" in refused(nowhere / "torch.safetensors")
-
-
-def test_a_model_that_is_fitted_is_what_it_learned(nowhere, host):
-    fitted = [o.thing.name for o in host.all("models") if o.thing.learner == "fitted"]
-    if not fitted:
-        pytest.skip("no plugin with a fitted model is installed")
-    assert "name a run" in refused(fitted[0], "-d", "digits")
-
-
-def test_a_speed_record_is_no_network(nowhere):
-    file = nowhere / "speed.json"
-    speed = {"model": "mlp_32", "dataset": "digits", "measures": {}, "environment": {}}
-    file.write_text(json.dumps(speed | {"finished_at": "2026-01-01T00:00:00+00:00"}))
-    assert "'mlp_32'" in refused(file)
 
 
 # --- for real -------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Finder:
         Raises UserError for what is none of them, or cannot be built.
         """
         if not text:
-            raise UserError(f"an empty name; give a model, a run or a file: {FILES}")
+            raise UserError("an empty name; give that of a model, a run or a file")
         path = Path(text)
         if path.suffix == ".safetensors":
             return self._weights(path)

@@ -255,6 +255,20 @@ def test_with_an_old_torchao_it_says_which(monkeypatch, afresh):
     )
 
 
+@pytest.mark.parametrize("version", ["0.15rc1", "1.0.0a1+cpu", "unknown"])
+def test_any_version_of_torchao_is_read(monkeypatch, afresh, version):
+    monkeypatch.setattr(quantised.metadata, "version", lambda name: version)
+    assert quantised.missing() is None
+
+
+def test_a_torchao_without_metadata_is_tried(monkeypatch, afresh):
+    def version(name):
+        raise quantised.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(quantised.metadata, "version", version)
+    assert quantised.missing() is None
+
+
 def test_with_a_torchao_that_does_not_fit_it_says_so(monkeypatch, afresh):
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     assert f"does not work with torch {torch.__version__}" in quantised.missing()
