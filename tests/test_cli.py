@@ -150,6 +150,7 @@ def kdbench_strategies():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "says"),
     [
@@ -224,6 +225,7 @@ def test_threads_are_chosen_and_on_record(tmp_path, kdbench):
     assert threads == {2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )

@@ -156,6 +156,7 @@ def test_compressing_changes_no_bit_of_what_is_not_compressed(
         assert helpers["bits"](record) == helpers["bits"](same)
 
 
+@pytest.mark.slow
 def test_a_tuned_student_that_was_stopped_gets_the_same_bits(
     finished, compressing, helpers, tmp_path
 ):

@@ -187,6 +187,7 @@ def stopped(job, host):
     return False
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again_gives_the_same_bits(together, host, helpers, tmp_path):
     """Everything that a strategy keeps is in the checkpoint: also in early phases."""
     plan = make_plan(suite(pairs=["digits-conv"]), host, {})

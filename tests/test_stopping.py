@@ -152,6 +152,7 @@ class After(Stopping):
         return self.left < 0
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again_in_time_gives_the_same_bits(
     host, helpers, run_digits, tmp_path
 ):

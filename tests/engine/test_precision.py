@@ -79,6 +79,7 @@ def test_networks_answer_in_float32_and_compute_in_bfloat16():
     )
 
 
+@pytest.mark.slow
 def test_runs_finish_and_differ_from_float32(in_bfloat16, whole):
     for label in ("scratch", "kd", "fitnet"):
         cell = f"digits-conv/{label}/0"

@@ -63,6 +63,7 @@ def test_weights_answer_as_the_record_says(records, host):
     assert 100 * right.item() == pytest.approx(record.measures["top1"])
 
 
+@pytest.mark.slow
 def test_again_is_bit_identical(records, tmp_path, host, run_suite):
     _, before = records
     torch.manual_seed(99)  # what the global generator holds must not matter
