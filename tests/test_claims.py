@@ -286,6 +286,7 @@ def alone(run_digits, tmp_path):
 
     def alone(seeds):
         changes = {"pairs": ["digits-mlp"], "strategies": ["slow", "kd"]}
+        changes["validation"] = 0.1  # as the suite has it
         host = Host(files=[tmp_path / "slow.py"])
         _, records = run_digits(
             tmp_path / "alone", host, epochs=8, seeds=seeds, **changes

@@ -31,7 +31,7 @@ def trained(host, helpers, tmp_path_factory):
     """Ten epochs on the convnet pair, of every strategy that it has channels for."""
     out = tmp_path_factory.mktemp("trained")
     known = read_suite(host.get("suites", "digits-all").thing.path)
-    changes = {"epochs": 10, "seeds": 1, "pairs": ["digits-conv"]}
+    changes = {"epochs": 10, "seeds": 1, "pairs": ["digits-conv"], "validation": 0.0}
     names = [text.partition("[")[0] for text in known.strategies]
     names = [GENTLE.get(name, name) for name in names if name != "fsp"]
     session = Session(
@@ -96,7 +96,8 @@ def test_cost_counts_what_a_strategy_uses(trained):
     for record in trained.values():
         cost = record.cost
         parts = cost["own_s"] + cost["data_s"] + cost["teacher_s"]
-        assert cost["train_s"] == pytest.approx(parts)
+        rest = cost["train_s"] - parts  # of the loop itself
+        assert -1e-9 <= rest <= (cost["engine_s"] or rest) + 1e-9
         assert cost["train_shared_s"] <= cost["train_s"] + 1e-9
 
 

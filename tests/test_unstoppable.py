@@ -20,6 +20,7 @@ STRATEGIES = ["kd", "ab[ab_epochs=2]", "crd[negatives=64]", "dml", "split_transf
 one with two students, and one that drives its own loop."""
 
 CHANGES = {"pairs": ["digits-conv"], "strategies": STRATEGIES, "epochs": 4}
+CHANGES["validation"] = 0.1  # as the suite has it
 RUN = ["run", "--no-speed", "--seeds", "1", "--epochs", "4", "-p", "digits-conv"]
 RUN += ["-s", ",".join(STRATEGIES), "--checkpoint-every", "0"]
 
