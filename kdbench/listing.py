@@ -246,7 +246,8 @@ def show_plan(host: Host, suite: Suite, out: Path) -> None:
     for note in plan.notes:
         console.print(note, highlight=False)
     open_runs = [run for group in plan.todo for run in group.runs]
-    epochs = sum(run.recipe.epochs * len(run.students) for run in open_runs)
+    trained = [run for run in open_runs if not run.measured_only]
+    epochs = sum(run.recipe.epochs * len(run.students) for run in trained)
     console.print(
         f"{len(open_runs)} runs to do, {len(plan.done)} done, "
         f"{len(plan.skipped)} skipped; {epochs:,} student epochs to train"

@@ -282,6 +282,7 @@ def _wait_for(path: Path, seconds: float = 60) -> None:
         (["show", "torchvision:resnet18"], "resnet18 of torchvision"),
         (["show", "mnist"], "epochs"),
         (["plan", "digits"], "117 runs to do, 0 done, 3 skipped"),
+        (["plan", "digits", "-s", "kd/int8_weights"], "420 student epochs to train"),
         (["plugins"], "kdbench-soft-targets"),
         (["info"], "embedded"),
         (["--version"], "kdbench 0."),
