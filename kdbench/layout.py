@@ -132,8 +132,6 @@ class Layout:
             if why:
                 return why
         tuned = [step.tunes for step in steps]
-        if not steps:
-            return None
         if tuned != sorted(tuned, reverse=True):
             first, then = names[tuned.index(True)], names[tuned.index(False)]
             return (
@@ -193,7 +191,7 @@ class Layout:
         others = [pair.teachers[0], *pair.students[1:]]
         others += pair.teachers[1 : strategy.teachers]
         others += pair.assistants[: strategy.assistants]
-        specs = [student or students[0], *map(self.host.model, others)]
+        specs = [students[0], *map(self.host.model, others)]
         sides = [self._probe(dataset, spec, strategy.taps) for spec in specs]
         for side in sides:
             if isinstance(side, UserError):

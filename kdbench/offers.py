@@ -77,6 +77,14 @@ class Dataset:
             raise ValueError(f"{model.name} reads {reads}; {self.name} has {has}")
         return model.build(self.input_shape, self.task.outputs, *words)
 
+    def deployed(self, model: Model) -> nn.Module:
+        """What becomes of the model when it is deployed, freshly initialised, in eval.
+
+        Raises whatever its building does.
+        """
+        network = self.build(model).eval()
+        return model.deploy(network).eval() if model.deploy else network
+
     def example(self, items: int) -> Tensor:
         """A batch of zeros, or of texts of full length, on the default device."""
         import torch

@@ -47,7 +47,7 @@ def finished_student(
         )
     try:
         spec = host.compressed(run.students[0], run.compression)
-        network = _as_built(spec, dataset)
+        network = dataset.deployed(spec)
     except ValueError as error:  # such as a package that is missing here
         raise UserError(f"{run.label} cannot be built here: {error}") from error
     if not _fits(network, state):
@@ -59,11 +59,6 @@ def finished_student(
         )
     network.load_state_dict(dict(state))
     return spec, network.to(feed.device).eval()
-
-
-def _as_built(spec: Model, dataset: Dataset) -> nn.Module:
-    network = dataset.build(spec).eval()
-    return spec.deploy(network).eval() if spec.deploy else network
 
 
 def _as_deployed(

@@ -398,3 +398,15 @@ def test_a_table_of_before_and_after(finished, helpers):
     )
     ratio = kd.measures["size_bytes"] / half.measures["size_bytes"]
     assert row["smaller"].value == pytest.approx(ratio)
+
+
+def test_curves_are_of_students_that_are_not_compressed(finished):
+    from kdbench.report.analysis import standings
+    from kdbench.report.plots import named_strategies, section_plots
+    from kdbench.report.sections import sections
+    from kdbench.store import load
+
+    [section] = sections(load([finished[0]]))
+    assert named_strategies(section, standings(section)) == ["scratch", "kd", "simkd"]
+    [curves] = [p for p in section_plots(section) if p.stem.endswith("curves")]
+    assert {s.label for s in curves.draw.args[1]} == {"scratch", "kd", "simkd"}

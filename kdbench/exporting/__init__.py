@@ -103,8 +103,7 @@ def _filled(student: Student, host: Host, form: str, folder: Path) -> Proof:
 
     def fresh() -> Deployed:
         spec = host.compressed(run.students[0], run.compression)
-        network = student.dataset.build(spec).eval()
-        return student.whole(spec.deploy(network) if spec.deploy else network)
+        return student.whole(student.dataset.deployed(spec))
 
     try:
         chosen.write(whole, student.stored[:2], path, header(student))

@@ -59,10 +59,7 @@ def is_as_built(spec: Model, dataset: Dataset, found: float | None) -> bool:
     """
     if spec.learner == "fitted":
         return False
-    fresh = dataset.build(spec).eval()
-    if spec.deploy is not None:
-        fresh = spec.deploy(fresh)
-    return parameters(fresh) == found
+    return parameters(dataset.deployed(spec)) == found
 
 
 def macs(model: nn.Module, one: Tensor) -> float | None:

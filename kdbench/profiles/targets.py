@@ -221,8 +221,7 @@ def built(spec: Model, dataset: Dataset) -> nn.Module:
     Raises UserError for one that cannot take them.
     """
     try:
-        network = dataset.build(spec).eval()
-        return spec.deploy(network).eval() if spec.deploy else network
+        return dataset.deployed(spec)
     except Exception as error:
         raise UserError(
             f"model {spec.name!r} cannot be built for {dataset.name!r}, inputs of "
