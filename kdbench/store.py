@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from kdbench.api import UserError
 from kdbench.atomic import write_whole
+from kdbench.cards import Card
 from kdbench.records import Record, SpeedRecord, digest
 
 if TYPE_CHECKING:
@@ -28,18 +29,20 @@ Environment = Mapping[str, str | int | float | None]
 Kind = TypeVar("Kind", Record, SpeedRecord)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """The records of one or more folders.
 
     `damaged` pairs each unreadable file with a one-line reason. `superseded` counts
-    records left out because a newer one describes the same cell.
+    records left out because a newer one describes the same cell. `cards` describe the
+    strategies. Results are equal to themselves only.
     """
 
     records: list[Record]
     speed: list[SpeedRecord]
     damaged: list[tuple[Path, str]]
     superseded: int
+    cards: list[Card] = field(default_factory=list)
 
 
 def machine(environment: Environment) -> tuple[str, str, str]:

@@ -402,7 +402,8 @@ def test_a_table_of_before_and_after(finished, helpers):
 
 def test_curves_are_of_students_that_are_not_compressed(finished):
     from kdbench.report.analysis import standings
-    from kdbench.report.plots import named_strategies, section_plots
+    from kdbench.report.plots import section_plots
+    from kdbench.report.plots.curves import named_strategies
     from kdbench.report.sections import sections
     from kdbench.store import load
 

@@ -12,7 +12,7 @@ import pytest
 import kdbench
 
 ROOT = Path(kdbench.__file__).parent
-LOWEST = {"records", "tasks", "offers", "ramps", "batches"}
+LOWEST = {"records", "cards", "tasks", "offers", "ramps", "batches"}
 API = LOWEST | {"api", "losses"}
 LOWER = API | {"hookspecs", "admission", "provenance", "vision", "plugins", "config"}
 LOWER |= {"combining", "selections", "choices"}
@@ -20,6 +20,7 @@ LOWER |= {"atomic", "store", "stats", "data", "models", "suites", "controls"}
 
 ALLOWED = {
     "records": set(),
+    "cards": {"records"},
     "tasks": {"records"},
     "offers": {"records", "tasks"},
     "ramps": set(),

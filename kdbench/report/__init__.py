@@ -30,8 +30,8 @@ def _later(module: str) -> Callable[[Results, Path], Sequence[Path]]:
 BUILTIN: list[Renderer] = [
     Renderer(
         name="plots",
-        summary="accuracy, curves, speed and size as SVG and PNG",
-        render=_later("plots"),
+        summary="every plot as SVG, PDF and PNG",
+        render=_later("plot_files"),
     ),
     Renderer(
         name="csv",
@@ -47,6 +47,16 @@ BUILTIN: list[Renderer] = [
         name="html",
         summary="report.html: one self-contained page",
         render=_later("html"),
+    ),
+    Renderer(
+        name="latex",
+        summary="report.tex and report.bib, with the plots as PDF",
+        render=_later("latex"),
+    ),
+    Renderer(
+        name="pdf",
+        summary="report.pdf: the paper-style report, finished",
+        render=_later("paper"),
     ),
 ]
 

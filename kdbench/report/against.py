@@ -42,7 +42,7 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Against(Results):
     """Results whose report is to compare them with `reference`."""
 

@@ -10,8 +10,7 @@ from markupsafe import Markup
 
 from kdbench import __version__
 from kdbench.report.document import build
-from kdbench.report.plots import overall_plots, section_plots
-from kdbench.report.style import Plot, inline
+from kdbench.report.plots.style import Plot, inline
 from kdbench.store import Results
 
 
@@ -27,8 +26,8 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
     )
     page = environment.get_template("report.html.j2").render(
         document=document,
-        plots={p.section.slug: section_plots(p.section) for p in document.parts},
-        overall=overall_plots(document),
+        plots=document.plots,
+        overall=document.plots[""],
         svg=_svg,
         version=__version__,
     )

@@ -4,7 +4,7 @@ import pytest
 
 from kdbench.api import UserError
 from kdbench.report.document import build
-from kdbench.report.plots import mean_curve
+from kdbench.report.plots.curves import mean_curve
 from kdbench.report.sections import sections
 from kdbench.report.tables import CSV_ONLY
 

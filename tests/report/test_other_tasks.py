@@ -6,8 +6,9 @@ import pytest
 
 from kdbench.records import Headline
 from kdbench.report.document import build
-from kdbench.report.plots import mean_curve, section_plots
-from kdbench.report.tradeoff import tradeoff_plots
+from kdbench.report.plots import section_plots
+from kdbench.report.plots.curves import mean_curve
+from kdbench.report.plots.tradeoff import tradeoff_plots
 
 RMSE = Headline(name="rmse", title="RMSE", unit="m", gain_unit="m", better="lower")
 

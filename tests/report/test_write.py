@@ -17,7 +17,7 @@ from rich.console import Console
 from kdbench.api import Renderer, UserError
 from kdbench.report import BUILTIN, kdbench_renderers, write
 from kdbench.report.markdown import escape
-from kdbench.report.style import spread_out
+from kdbench.report.plots.style import spread_out
 from kdbench.report.terminal import print_tables
 from kdbench.store import write_record
 
@@ -64,6 +64,8 @@ def test_what_is_written(written):
         "csv",
         "markdown",
         "html",
+        "latex",
+        "pdf",
     ]
 
 
@@ -220,7 +222,9 @@ def test_spread_out_keeps_order_and_distance():
     assert (moved[0], moved[4]) == (3.0, 9.0)
 
 
-@pytest.mark.parametrize("module", ["stats", "report.formats", "report.style"])
+@pytest.mark.parametrize(
+    "module", ["stats.seeds", "report.formats", "report.plots.style"]
+)
 def test_examples_in_docstrings(module):
     found = doctest.testmod(import_module(f"kdbench.{module}"))
     assert found.attempted

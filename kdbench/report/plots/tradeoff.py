@@ -14,10 +14,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from kdbench import stats
 from kdbench.report.analysis import standings
 from kdbench.report.cost import Deployed, deployed, identity, machine_name
-from kdbench.report.labels import place_labels
-from kdbench.report.orientation import axis_title, least, show_plain
+from kdbench.report.plots.labels import place_labels
+from kdbench.report.plots.orientation import axis_title, least, show_plain
+from kdbench.report.plots.style import COLOURS, FAINT, INK, Plot, floor, shorten
 from kdbench.report.sections import Section, model_of
-from kdbench.report.style import COLOURS, FAINT, INK, Plot, floor, shorten
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def tradeoff_plots(sections: Sequence[Section]) -> list[Plot]:
                 continue
             plots.append(
                 Plot(
+                    kind="tradeoff",
                     stem=f"overall-{_slug(stem)}-{name}",
                     title=f"{dataset}: accuracy against {name}",
                     alt=f"{group[0].headline.title} against {name} of {len(columns)} "

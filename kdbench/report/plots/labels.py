@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdbench.report.style import FAINT
+from kdbench.report.plots.style import FAINT
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 INK = "#23272e"
@@ -21,6 +25,9 @@ FAINT = "#8f96a0"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Okabe and Ito's colour-blind-safe palette; each comes with its own dash or marker."""
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
+
+TIP = "tip-"
+BACKGROUND = '<rect width="100%" height="100%" fill="white"/>'
 
 SETTINGS = {
     "font.family": "sans-serif",
@@ -43,20 +50,43 @@ SETTINGS = {
     "legend.frameon": False,
     "text.parse_math": False,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "svg.hashsalt": "kdbench",
     "figure.dpi": 100,
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plot:
-    """A plot to be drawn: `stem` names its files, `alt` says what it shows."""
+    """A plot to be drawn: `stem` names its files, `alt` says what it shows.
 
+    `kind` is the word for what is drawn, by which pages choose: "accuracy", "gains",
+    "curves", "fidelity", "calibration", "tradeoff", "heat", "ranks", "profile".
+    """
+
+    kind: str
     stem: str
     title: str
     alt: str
     caption: str
     draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A plot in three formats: the text of an SVG without background, and two files."""
+
+    svg: str
+    pdf: bytes
+    png: bytes
+
+
+def tip(artist: Artist, text: str) -> None:
+    """Give a mark the words that a page shows when one points at it.
+
+    One artist, one text: draw marks that have words of their own one by one.
+    """
+    artist.set_gid(TIP + base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
 
 
 @contextmanager
@@ -68,24 +98,38 @@ def styled() -> Iterator[None]:
         yield
 
 
-def save(plot: Plot, folder: Path) -> list[Path]:
-    """Write `folder`/<stem>.svg and .png."""
-    paths = [folder / f"{plot.stem}.svg", folder / f"{plot.stem}.png"]
+@lru_cache(maxsize=512)
+def drawn(plot: Plot) -> Drawn:
+    """The plot, drawn once for all who show it."""
     with styled():
         figure = plot.draw()
-        figure.savefig(paths[0], metadata={"Date": None}, facecolor="white")
-        figure.savefig(paths[1], metadata={"Software": None}, dpi=160)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # found just now: not again for each format
+        png, pdf, svg = io.BytesIO(), io.BytesIO(), io.StringIO()
+        figure.set_facecolor("white")
+        figure.savefig(png, format="png", metadata={"Software": None}, dpi=160)
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
+    return Drawn(svg.getvalue(), pdf.getvalue(), png.getvalue())
+
+
+def save(plot: Plot, folder: Path) -> list[Path]:
+    """Write `folder`/<stem>.svg, .pdf and .png."""
+    stem, found = folder / plot.stem, drawn(plot)
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "pdf", "png")]
+    white = re.sub(r"(<svg[^>]*>)", rf"\1\n{BACKGROUND}", found.svg, count=1)
+    paths[0].write_text(white, encoding="utf-8")
+    paths[1].write_bytes(found.pdf)
+    paths[2].write_bytes(found.png)
     return paths
 
 
 def inline(plot: Plot) -> str:
-    """The plot as an SVG element for a page: own ids, the page's ink, no background."""
-    with styled():
-        file = io.StringIO()
-        plot.draw().savefig(
-            file, format="svg", transparent=True, metadata={"Date": None}
-        )
-    text = file.getvalue()
+    """The plot as an SVG element for a page: own ids, the page's ink, no background.
+
+    A mark with a `tip` has its text in `data-tip`, escaped.
+    """
+    text = drawn(plot).svg
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
@@ -93,6 +137,7 @@ def inline(plot: Plot) -> str:
     width = re.search(r'<svg[^>]*?width="([\d.]+)pt"', text)
     points = float(width.group(1)) if width else 600.0
     text = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", text, count=2)
+    text = re.sub(rf'\bid="{TIP}([\w-]+)"', _tip_of, text)
     prefix = f"{plot.stem}-"
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = text.replace('href="#', f'href="#{prefix}').replace(
@@ -101,6 +146,12 @@ def inline(plot: Plot) -> str:
     text = text.replace(INK, "currentColor")
     opening = f'<svg class="plot" role="img" style="max-width:{points * 4 / 3:.0f}px"'
     return opening + text.removeprefix("<svg")
+
+
+def _tip_of(found: re.Match[str]) -> str:
+    coded = found.group(1)
+    text = base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode()
+    return f'data-tip="{html.escape(text)}"'
 
 
 def shorten(label: str, length: int = 34) -> str:

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and the correction for many of them. Pure functions."""
+"""Over repeated trainings: intervals, paired tests, the correction for many."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The mean of a - b with its t-interval and the paired t-test's p-value."""
+    """The mean of a - b with its t-interval and the paired t-test's p-value.
+
+    `sd` is that of the differences (n - 1 in the denominator).
+    """
 
     mean: float
     half_width: float | None
     p_value: float | None
     n: int
+    sd: float | None = None
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -74,10 +78,15 @@ def paired(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Paire
     rounding = 1e-9 * max(1e-300, *(abs(v) for v in (*a, *b)))
     if found.sd <= rounding:
         p = 1.0 if abs(found.mean) <= rounding else None
-        return Paired(found.mean, 0.0, p, found.n)
+        return Paired(found.mean, 0.0, p, found.n, found.sd)
     t = found.mean / (found.sd / math.sqrt(found.n))
     p = 2 * float(special.stdtr(found.n - 1, -abs(t)))
-    return Paired(found.mean, found.half_width, p, found.n)
+    return Paired(found.mean, found.half_width, p, found.n, found.sd)
+
+
+def sign_flip(differences: Sequence[float]) -> float | None:
+    """Two-sided sign-flip permutation test of a zero mean; None for n < 2."""
+    raise NotImplementedError
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -1,0 +1,13 @@
+"""report.pdf: the paper-style report, set by Typst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdbench.store import Results
+
+
+def render(results: Results, folder: Path) -> Sequence[Path]:
+    """Write it into `folder`."""
+    return []

@@ -1,0 +1,21 @@
+"""Intervals and tests. Pure functions; nothing here knows of records or tables.
+
+`seeds` compares over repeated trainings, `items` over test items, `ranks` over
+settings, and `power` says what a number of seeds can show.
+"""
+
+from kdbench.stats.items import McNemar as McNemar
+from kdbench.stats.items import bootstrap_items as bootstrap_items
+from kdbench.stats.items import mcnemar as mcnemar
+from kdbench.stats.items import unpack as unpack
+from kdbench.stats.power import detectable as detectable
+from kdbench.stats.power import seeds_needed as seeds_needed
+from kdbench.stats.ranks import Ranks as Ranks
+from kdbench.stats.ranks import profile as profile
+from kdbench.stats.ranks import rank as rank
+from kdbench.stats.seeds import Interval as Interval
+from kdbench.stats.seeds import Paired as Paired
+from kdbench.stats.seeds import holm as holm
+from kdbench.stats.seeds import interval as interval
+from kdbench.stats.seeds import paired as paired
+from kdbench.stats.seeds import sign_flip as sign_flip
