@@ -34,11 +34,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and how it is written; `best` marks the best of its column."""
+    """A value and how it is written; `best` marks the best of its column.
+
+    `near` marks one that a test does not tell from the best.
+    """
 
     value: Value
     text: str
     best: bool = False
+    near: bool = False
 
 
 @dataclass(frozen=True)
