@@ -1,15 +1,28 @@
 """Record <-> one JSON file <-> DataFrame.
 
-A folder of results is flat: `<run-id>.json` for each run and
-`speed-<model>-<dataset>-<digest>.json` for each architecture and machine.
+A folder of results is flat: `<run-id>.json` for each run,
+`speed-<model>-<dataset>-<digest>.json` for each architecture and machine, and
+`strategy-<name>-<digest>.json` for each version of a strategy's code. Each file begins
+with a checksum of the rest, by which one that was edited by hand is known.
 """
 
 from __future__ import annotations
 
+import base64
+import gc
+import hashlib
 import json
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +37,10 @@ from kdbench.records import Record, SpeedRecord, digest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SEAL = b'{\n "checksum": "%s",\n'
+"""How a file begins, with the SHA-256 of what follows."""
+SEALED = len(SEAL) - len("%s") + 64
 
 Environment = Mapping[str, str | int | float | None]
 Kind = TypeVar("Kind", Record, SpeedRecord)
@@ -51,28 +68,30 @@ def machine(environment: Environment) -> tuple[str, str, str]:
     return cpu, device, gpu
 
 
-def file_name(record: Record | SpeedRecord) -> str:
+def file_name(record: Record | SpeedRecord | Card) -> str:
     """The name of the record's file: one run, or one model on one machine."""
     if isinstance(record, Record):
         return f"{record.id}.json"
+    if isinstance(record, Card):
+        words = re.sub(r"[^\w.-]+", "_", record.strategy)[:100]
+        return f"strategy-{words}-{digest([record.strategy, record.code], 8)}.json"
     identity = [record.model, record.dataset, *machine(record.environment)]
     words = re.sub(r"[^\w.-]+", "_", f"{record.model}-{record.dataset}")
     return f"speed-{words[:100]}-{digest(identity, 8)}.json"  # a path may be long
 
 
-def write_record(folder: Path, record: Record | SpeedRecord) -> Path:
+def write_record(folder: Path, record: Record | SpeedRecord | Card) -> Path:
     """Write the record into `folder`, whole or not at all, and return its path.
 
     Raises Unwritable.
     """
     path = folder / file_name(record)
-    data = record.model_dump(mode="json")
-    text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_whole(path, text.encode())
+    body = _body(record.model_dump(mode="json"))
+    write_whole(path, _seal(body) + body)
     return path
 
 
-def read_record(path: Path) -> Record | SpeedRecord:
+def read_record(path: Path) -> Record | SpeedRecord | Card:
     """Read one record. Raises UserError, with the reason, where it is none."""
     try:
         return _parse(path)
@@ -99,38 +118,55 @@ def load(folders: Sequence[Path], wanted: Set[str] = frozenset()) -> Results:
     record refers to. Raises UserError for a folder that is
     missing or holds no record, and where no folder holds a run.
     """
-    records: list[Record] = []
-    speed: list[SpeedRecord] = []
-    damaged: list[tuple[Path, str]] = []
-    for folder in map(Path, folders):
-        before, bad = len(records) + len(speed), len(damaged)
-        for path in _files(folder):
-            try:
-                record = _parse(path)
-            except (ValueError, OSError, RecursionError) as error:
-                damaged.append((path, _reason(error)))
-                continue
-            if isinstance(record, Record):
-                records.append(record)
-            else:
-                speed.append(record)
-        if len(records) + len(speed) == before:
-            raise _empty(folder, damaged[bad:])
-    if not records and damaged:
-        raise _empty(Path(folders[0]), damaged)
-    if not records:
+    found = _Found([], [], [], [])
+    with _without_collection():
+        for folder in map(Path, folders):
+            before, bad = found.kept, len(found.damaged)
+            for path in _files(folder):
+                found.read(path)
+            if found.kept == before:
+                raise _empty(folder, found.damaged[bad:])
+    if not found.records and found.damaged:
+        raise _empty(Path(folders[0]), found.damaged)
+    if not found.records:
         where = ", ".join(str(folder) for folder in folders) or "no folder given"
         raise UserError(f"no run in {where}; do 'kdbench run --out DIR' first")
-    kept = _newest_runs(records, wanted)
-    newest_speed = _newest(
-        speed, lambda s: (s.model, s.dataset, machine(s.environment))
-    )
-    left_out = len(records) - len(kept) + len(speed) - len(newest_speed)
-    return Results(kept, newest_speed, damaged, left_out)
+    kept = _newest_runs(found.records, wanted)
+    speed = _newest(found.speed, lambda s: (s.model, s.dataset, machine(s.environment)))
+    left_out = len(found.records) - len(kept) + len(found.speed) - len(speed)
+    cards = {(card.strategy, card.code): card for card in found.cards}
+    return Results(kept, speed, found.damaged, left_out, list(cards.values()))
 
 
-def load_results(folder: Path | str) -> pd.DataFrame:
-    """One row for each run in `folder`, teachers included.
+@dataclass(frozen=True)
+class _Found:
+    """What the files of some folders hold."""
+
+    records: list[Record]
+    speed: list[SpeedRecord]
+    cards: list[Card]
+    damaged: list[tuple[Path, str]]
+
+    @property
+    def kept(self) -> int:
+        return len(self.records) + len(self.speed)
+
+    def read(self, path: Path) -> None:
+        try:
+            one = _parse(path)
+        except (ValueError, OSError, RecursionError) as error:
+            self.damaged.append((path, _reason(error)))
+            return
+        if isinstance(one, Record):
+            self.records.append(one)
+        elif isinstance(one, SpeedRecord):
+            self.speed.append(one)
+        else:
+            self.cards.append(one)
+
+
+def load_results(*folders: Path | str) -> pd.DataFrame:
+    """One row for each run in these folders, teachers included, merged as a report does.
 
     Columns: id, dataset, pair, recipe, strategy, label, family, seed, status, reason,
     teachers and students (names joined by "+"), every measure by its name, every cost
@@ -138,7 +174,8 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([_row(record) for record in load([Path(folder)]).records])
+    found = load([Path(folder) for folder in folders])
+    return pd.DataFrame([_row(record) for record in found.records])
 
 
 def _row(record: Record) -> dict[str, object]:
@@ -191,13 +228,66 @@ def _empty(folder: Path, damaged: list[tuple[Path, str]]) -> UserError:
     )
 
 
-def _parse(path: Path) -> Record | SpeedRecord:
-    data = json.loads(path.read_text(encoding="utf-8"))
+def _parse(path: str | Path) -> Record | SpeedRecord | Card:
+    with open(path, "rb") as file:  # noqa: PTH123  # a Path costs as much as reading
+        text = file.read()
+    if b"\r" in text:  # checked out with the line endings of another system
+        text = text.replace(b"\r\n", b"\n")
+    head, body = text[:SEALED], text[SEALED:]
+    if head == _seal(body) and b'\n "run": {\n' in body:
+        return _consistent(Record.model_validate_json(b"{\n" + body))
+    data = json.loads(text.decode())
+    if isinstance(data, dict) and "checksum" in data:
+        known = data.pop("checksum")
+        if _seal(_body(data)) != SEAL % str(known).encode():
+            raise ValueError("edited after it was written: not what its checksum is of")
     if isinstance(data, dict) and "run" in data:
-        return Record.model_validate(data)
+        return _consistent(Record.model_validate(data))
     if isinstance(data, dict) and "model" in data:
         return SpeedRecord.model_validate(data)
+    if isinstance(data, dict) and "formula" in data:
+        return Card.model_validate(data)
     raise ValueError("not a kdbench record")
+
+
+def _body(data: Mapping[str, object]) -> bytes:
+    """A file but for its first two lines."""
+    text = json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return text.encode().removeprefix(b"{\n")
+
+
+def _seal(body: bytes) -> bytes:
+    """Its first two lines."""
+    return SEAL % hashlib.sha256(body).hexdigest().encode()
+
+
+def _consistent(record: Record) -> Record:
+    """The record, if its accuracy is that of its items; else ValueError."""
+    top1 = record.measures.get("top1")
+    if record.correct is None or top1 is None or not record.test_items:
+        return record
+    try:
+        bits = int.from_bytes(base64.b64decode(record.correct, validate=True), "big")
+    except ValueError as error:
+        raise ValueError(f"correct: not base64 ({error})") from None
+    counted = 100 * bits.bit_count() / record.test_items
+    if abs(counted - top1) > 1e-6:
+        raise ValueError(
+            f"edited: its top1 is {top1:g}, but {counted:g}% of its items are correct"
+        )
+    return record
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Make many objects that stay, without looking for garbage among them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _reason(error: Exception) -> str:
@@ -239,10 +329,10 @@ def _cell(record: Record) -> Hashable:
 
 def _newest_runs(records: Sequence[Record], wanted: Set[str]) -> list[Record]:
     """The wanted or newest record of each cell, and teachers that these refer to."""
-    asked = [record for record in records if record.id in wanted]
-    cells = {_cell(record): record for record in _newest(records, _cell)}
-    cells |= {_cell(record): record for record in _newest(asked, _cell)}
-    kept = {record.id: record for record in cells.values()}
+    by_cell: dict[Hashable, Record] = {}
+    for record in sorted(records, key=lambda r: (r.id in wanted, _age(r))):
+        by_cell[_cell(record)] = record
+    kept = {record.id: record for record in by_cell.values()}
     by_id = {record.id: record for record in _newest(records, lambda r: r.id)}
     due = list(kept)
     while due:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kdbench.api import UserError
+from kdbench.cards import Card
 from kdbench.records import Recipe, Record, Run, SpeedRecord
 from kdbench.store import load, load_results, read_record, runs_in, write_record
 
@@ -75,7 +76,7 @@ def test_equal_records_are_equal_bytes(tmp_path):
     )
     first = write_record(tmp_path / "a", one).read_bytes()
     assert write_record(tmp_path / "b", reordered).read_bytes() == first
-    assert first.startswith(b'{\n "correct"')
+    assert first.startswith(b'{\n "checksum": "')
 
 
 def test_a_failed_write_leaves_the_old_record_and_no_litter(tmp_path, monkeypatch):
@@ -96,10 +97,17 @@ def test_damaged_files_are_named_and_skipped(tmp_path):
     good = write_record(tmp_path, make())
     text = good.read_text()
     edited = json.loads(text)
+    unsealed = {k: v for k, v in json.loads(text).items() if k != "checksum"}
     edited["run"]["seed"] = 7
     files = {
         "half": text[: len(text) // 2],
         "edited": json.dumps(edited),
+        "tweaked": text.replace("70.0", "70.5"),
+        "other run": json.dumps({k: v for k, v in edited.items() if k != "checksum"}),
+        "miscounted": json.dumps(
+            {**unsealed, "correct": "8A==", "test_items": 8, "id": good.stem}
+        ),
+        "no bits": json.dumps({**unsealed, "correct": "ä", "test_items": 8}),
         "foreign": '{"name": "package"}',
         "list": "[1]",
         "empty": "",
@@ -116,11 +124,41 @@ def test_damaged_files_are_named_and_skipped(tmp_path):
     reasons = {path.stem: reason for path, reason in found.damaged}
     assert set(reasons) == {*files, "binary", "folder"}
     assert all(reason and "\n" not in reason for reason in reasons.values())
-    assert "is not the hash of its run" in reasons["edited"]
+    assert "is not the hash of its run" in reasons["other run"]
+    assert reasons["edited"].startswith("edited after it was written")
+    assert reasons["tweaked"].startswith("edited after it was written")
+    assert "its top1 is 70, but 50% of its items" in reasons["miscounted"]
+    assert reasons["no bits"].startswith("correct: not base64")
     assert reasons["half"].startswith("not complete JSON")
     assert reasons["foreign"] == "not a kdbench record"
     with pytest.raises(UserError, match=r"half\.json: not complete JSON"):
         read_record(tmp_path / "half.json")
+
+
+def test_layout_and_line_endings_are_no_edit(tmp_path):
+    path = write_record(tmp_path, make())
+    text = path.read_text()
+    for same in (text.replace("\n", "\r\n"), json.dumps(json.loads(text), indent=4)):
+        path.write_bytes(same.encode())
+        assert read_record(path) == make()
+
+
+def test_records_of_before_have_no_checksum(tmp_path):
+    path = write_record(tmp_path, make())
+    data = json.loads(path.read_text())
+    del data["checksum"]
+    path.write_text(json.dumps(data))
+    assert load([tmp_path]).records == [make()]
+
+
+def test_cards_are_kept_beside_the_records(tmp_path):
+    card = Card(strategy="a/b", code="1", family="logits", summary="What it is.")
+    newer = card.model_copy(update={"code": "2"})
+    names = {write_record(tmp_path, one).name for one in (card, newer, card)}
+    assert len(names) == 2
+    assert all(name.startswith("strategy-a_b-") for name in names)
+    write_record(tmp_path, make())
+    assert sorted(load([tmp_path]).cards, key=lambda c: c.code) == [card, newer]
 
 
 def test_the_newest_of_a_cell_is_kept(tmp_path):

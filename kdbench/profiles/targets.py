@@ -19,7 +19,7 @@ from kdbench.forms.files import FORMS
 from kdbench.listing import SIZED_BY
 from kdbench.plugins import Host
 from kdbench.recording import weights_path
-from kdbench.records import Record, Run
+from kdbench.records import Record, Run, SpeedRecord
 from kdbench.store import read_record
 from kdbench.students import finished_student
 from kdbench.weights import Imported, is_safetensors, read, read_state, state_hash
@@ -139,9 +139,11 @@ class Finder:
             raise UserError(f"no file {path}; check the path")
         record = read_record(path)
         if not isinstance(record, Record):
+            held = "a strategy"
+            if isinstance(record, SpeedRecord):
+                held = f"the speed of {record.model!r}"
             raise UserError(
-                f"{path} holds the speed of {record.model!r} and no weights; name the "
-                "model itself"
+                f"{path} describes {held} and holds no weights; name the model itself"
             )
         return self._run(record, path.parent)
 

@@ -6,8 +6,9 @@ import math
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kdbench.api import UserError
 from kdbench.records import Headline, Recipe, Record, SpeedRecord
@@ -16,7 +17,7 @@ from kdbench.store import Results
 Setting = tuple[str, str, str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """The runs of one setting (dataset, pair, recipe, protocol).
 
@@ -52,16 +53,16 @@ class Section:
         """What the suite says about them."""
         return self.records[0].run.note
 
-    @property
+    @cached_property
     def records(self) -> list[Record]:
         """All runs of students, by label and seed."""
         return [record for seeds in self.runs.values() for record in seeds.values()]
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({record.run.seed for record in self.records})
 
-    @property
+    @cached_property
     def headline(self) -> Headline:
         """The measure that the strategies are ranked by."""
         return self.records[0].headline
@@ -71,7 +72,7 @@ class Section:
         """1 where a higher headline is better, -1 where a lower one is."""
         return 1 if self.headline.better == "higher" else -1
 
-    @property
+    @cached_property
     def digits(self) -> int:
         """Decimals of the headline.
 
@@ -130,15 +131,18 @@ def sections(results: Results) -> list[Section]:
     Raises UserError where the records obey different protocol versions.
     """
     check_protocol(results)
-    students = [record for record in results.records if not record.run.is_teacher]
     by_setting: dict[Setting, list[Record]] = defaultdict(list)
-    for record in students:
-        by_setting[record.run.setting].append(record)
+    teachers = {}
+    for record in results.records:
+        if record.run.is_teacher:
+            teachers[record.id] = record
+        else:
+            by_setting[record.run.setting].append(record)
     titles = _titles(by_setting)
     slugs = _slugs(by_setting)
     return [
-        _section(setting, titles[setting], slugs[setting], results)
-        for setting in sorted(by_setting)
+        _section(setting, own, titles[setting], slugs[setting], teachers, results.speed)
+        for setting, own in sorted(by_setting.items())
     ]
 
 
@@ -173,16 +177,18 @@ def _slugs(by_setting: dict[Setting, list[Record]]) -> dict[Setting, str]:
     return {s: f"{v}-{s[2]}" if many[v] > 1 else v for s, v in plain.items()}
 
 
-def _section(setting: Setting, title: str, slug: str, results: Results) -> Section:
-    own = [
-        record
-        for record in results.records
-        if not record.run.is_teacher and record.run.setting == setting
-    ]
+def _section(
+    setting: Setting,
+    own: Sequence[Record],
+    title: str,
+    slug: str,
+    known: Mapping[str, Record],
+    speed: Sequence[SpeedRecord],
+) -> Section:
     runs: dict[str, dict[int, Record]] = defaultdict(dict)
     for record in own:
         runs[record.run.label][record.run.seed] = record
-    teacher, teachers, notes = _teachers(own, results.records)
+    teacher, teachers, notes = _teachers(own, known)
     return Section(
         setting=setting,
         title=title,
@@ -191,16 +197,15 @@ def _section(setting: Setting, title: str, slug: str, results: Results) -> Secti
         runs=dict(runs),
         teacher=teacher,
         teachers=teachers,
-        speed=[speed for speed in results.speed if speed.dataset == setting[0]],
+        speed=[record for record in speed if record.dataset == setting[0]],
         notes=notes,
     )
 
 
 def _teachers(
-    own: Sequence[Record], records: Sequence[Record]
+    own: Sequence[Record], by_id: Mapping[str, Record]
 ) -> tuple[Record | None, list[Record], list[str]]:
     """The leading teacher, all teachers, and what a reader must know about them."""
-    by_id = {record.id: record for record in records if record.run.is_teacher}
     leading = Counter(r.run.teacher_runs[0] for r in own if r.run.teacher_runs)
     wanted = dict.fromkeys(i for r in own for i in r.run.teacher_runs)
     notes = []
