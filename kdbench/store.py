@@ -94,7 +94,7 @@ def write_record(folder: Path, record: Record | SpeedRecord | Card) -> Path:
 def read_record(path: Path) -> Record | SpeedRecord | Card:
     """Read one record. Raises UserError, with the reason, where it is none."""
     try:
-        return _parse(path)
+        return _parse(*_read(path))
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: {_reason(error)}") from None
 
@@ -104,7 +104,7 @@ def runs_in(folder: Path) -> list[Record]:
     found = []
     for path in _files(folder):
         with suppress(ValueError, OSError, RecursionError):  # damaged: it is run again
-            record = _parse(path)
+            record = _parse(*_read(path))
             if isinstance(record, Record):
                 found.append(record)
     return found
@@ -153,7 +153,7 @@ class _Found:
 
     def read(self, path: Path) -> None:
         try:
-            one = _parse(path)
+            one = _parse(*_read(path))
         except (ValueError, OSError, RecursionError) as error:
             self.damaged.append((path, _reason(error)))
             return
@@ -166,7 +166,7 @@ class _Found:
 
 
 def load_results(*folders: Path | str) -> pd.DataFrame:
-    """One row for each run in these folders, teachers included, merged as a report does.
+    """One row for each run in these folders, merged as a report does; teachers too.
 
     Columns: id, dataset, pair, recipe, strategy, label, family, seed, status, reason,
     teachers and students (names joined by "+"), every measure by its name, every cost
@@ -228,14 +228,21 @@ def _empty(folder: Path, damaged: list[tuple[Path, str]]) -> UserError:
     )
 
 
-def _parse(path: str | Path) -> Record | SpeedRecord | Card:
+def _read(path: Path) -> tuple[bytes, bool]:
+    """The file without its checksum and True, if that is right; else all and False."""
     with open(path, "rb") as file:  # noqa: PTH123  # a Path costs as much as reading
         text = file.read()
     if b"\r" in text:  # checked out with the line endings of another system
         text = text.replace(b"\r\n", b"\n")
-    head, body = text[:SEALED], text[SEALED:]
-    if head == _seal(body) and b'\n "run": {\n' in body:
-        return _consistent(Record.model_validate_json(b"{\n" + body))
+    body = memoryview(text)[SEALED:]
+    if text[:SEALED] != _seal(body):
+        return text, False
+    return b"".join((b"{\n", body)), True
+
+
+def _parse(text: bytes, sealed: bool) -> Record | SpeedRecord | Card:
+    if sealed and b'\n "run": {\n' in text:
+        return _consistent(Record.model_validate_json(text))
     data = json.loads(text.decode())
     if isinstance(data, dict) and "checksum" in data:
         known = data.pop("checksum")
@@ -256,7 +263,7 @@ def _body(data: Mapping[str, object]) -> bytes:
     return text.encode().removeprefix(b"{\n")
 
 
-def _seal(body: bytes) -> bytes:
+def _seal(body: bytes | memoryview) -> bytes:
     """Its first two lines."""
     return SEAL % hashlib.sha256(body).hexdigest().encode()
 
@@ -321,7 +328,8 @@ def _newest(records: Iterable[Kind], key: Callable[[Kind], Hashable]) -> list[Ki
     return list(newest.values())
 
 
-def _cell(record: Record) -> Hashable:
+def _cell(record: Record) -> tuple[object, ...]:
+    """What tells it from others of its results, in the order of these."""
     run = record.run
     models = (run.teachers, run.students) if run.is_teacher else ()
     return (run.setting, run.label, run.seed, run.is_teacher, models)
@@ -329,9 +337,10 @@ def _cell(record: Record) -> Hashable:
 
 def _newest_runs(records: Sequence[Record], wanted: Set[str]) -> list[Record]:
     """The wanted or newest record of each cell, and teachers that these refer to."""
-    by_cell: dict[Hashable, Record] = {}
+    by_cell: dict[tuple[object, ...], Record] = {}
     for record in sorted(records, key=lambda r: (r.id in wanted, _age(r))):
         by_cell[_cell(record)] = record
+    cells = {record.id: cell for cell, record in by_cell.items()}
     kept = {record.id: record for record in by_cell.values()}
     by_id = {record.id: record for record in _newest(records, lambda r: r.id)}
     due = list(kept)
@@ -340,4 +349,4 @@ def _newest_runs(records: Sequence[Record], wanted: Set[str]) -> list[Record]:
             if teacher in by_id and teacher not in kept:
                 kept[teacher] = by_id[teacher]
                 due.append(teacher)
-    return sorted(kept.values(), key=lambda r: (r.run.setting, r.run.label, r.run.seed))
+    return [kept[i] for i in sorted(kept, key=lambda i: cells.get(i) or _cell(kept[i]))]
