@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdbench import export_cli, profile_cli, teacher_cli
+from kdbench import compare_cli, export_cli, profile_cli, teacher_cli
 
 if TYPE_CHECKING:
     from kdbench.config import Suite
@@ -363,8 +363,8 @@ def _root(
     _ = version
 
 
-app.command("profile")(profile_cli.profile)
-app.command("export")(export_cli.export)
+for _command in (compare_cli.compare, profile_cli.profile, export_cli.export):
+    app.command()(_command)
 
 if __name__ == "__main__":
     main()

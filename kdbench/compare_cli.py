@@ -1,0 +1,86 @@
+"""`kdbench compare`: two folders of results, or two strategies.
+
+Nothing heavy is imported before the command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    a: Annotated[
+        str, typer.Argument(help="A folder of results, or a strategy's label.")
+    ],
+    b: Annotated[str, typer.Argument(help="Another one, held against the first.")],
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--in", metavar="DIR", help="Where the strategies' runs are, one or more."
+        ),
+    ] = None,
+    level: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of significance, after Holm.")
+    ] = 0.05,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="A mean loss up to this, in the table's units, is let pass."
+        ),
+    ] = 0.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a table.")
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - main() looks at it
+        bool, typer.Option("--debug", help="Show tracebacks of errors.")
+    ] = False,
+) -> None:
+    """Say what changed from A to B, with tests; exit 1 if something got worse.
+
+    Worse: significantly so in some setting, or a run that failed. Of two folders the
+    runs are matched by dataset, pair, recipe and label; of two strategies by setting.
+    """
+    import json
+
+    from kdbench.report import comparing, comparison
+    from kdbench.report.terminal import print_table, wide_console
+    from kdbench.store import load
+
+    if Path(a).is_dir() and Path(b).is_dir():
+        found = comparing.compare_folders(
+            load([Path(a)]), load([Path(b)]), level=level, tolerance=tolerance
+        )
+    else:
+        _check_labels(a, b)
+        folders = source or [Path("results/digits")]
+        found = comparing.compare_strategies(
+            load(folders), a, b, level=level, tolerance=tolerance
+        )
+    if as_json:
+        typer.echo(json.dumps(comparison.as_data(found), indent=1))
+    else:
+        console = wide_console()
+        print_table(comparison.table(found), console)
+        changed = comparison.changes_table(found)
+        if changed:
+            print_table(changed, console)
+        for sentence in comparison.sentences(found):
+            console.print(sentence, markup=False, highlight=False)
+    raise typer.Exit(1 if found.worse else 0)
+
+
+def _check_labels(a: str, b: str) -> None:
+    """Refuse a folder beside a strategy, and folders that are not there."""
+    from kdbench.api import UserError
+
+    for one, other in ((a, b), (b, a)):
+        if Path(one).is_dir():
+            raise UserError(
+                f"{one} is a folder and {other} is none; give two folders of results, "
+                "or two strategies' labels and their folder with --in"
+            )
+        if "/" in one and one.partition("/")[0] in (".", "..", ""):
+            raise UserError(f"no results folder {one}; check the path")
