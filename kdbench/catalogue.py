@@ -1,4 +1,4 @@
-"""What is known of a strategy from its source: for `kdbench show` and the docs.
+"""What is known of a strategy from its source: for `kdbench show`, docs and reports.
 
 `python -m kdbench.catalogue` prints docs/strategies.md.
 """
@@ -8,11 +8,18 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from kdbench.api import Phase, Strategy
+from kdbench.api import Phase, Strategy, UserError
+from kdbench.cards import Card, Hyperparameter
+from kdbench.citations import Reference, cited, shipped
 from kdbench.combining import WEIGHT, Combination
-from kdbench.plugins import Host, Offer
+from kdbench.plugins import Host, Offer, code_of
+from kdbench.records import Run
+from kdbench.store import Results, write_record
 
 OPENING = """# Strategies
 
@@ -50,6 +57,23 @@ def formula(strategy: type[Strategy]) -> str:
         return "\n\n".join(formula(part) for part in strategy.kinds)
     module = inspect.getmodule(strategy)
     return inspect.cleandoc(module.__doc__ or "") if module else ""
+
+
+def tasks_of(strategy: type[Strategy]) -> tuple[str, ...]:
+    """The tasks that it is defined for, with its defaults; of a sum, all parts'."""
+    return strategy.configured({}).tasks
+
+
+def papers_of(strategy: type[Strategy]) -> tuple[Reference, ...]:
+    """The papers that it cites; what its plugin ships says more than their names."""
+    kinds = strategy.kinds if issubclass(strategy, Combination) else (strategy,)
+    found = (cited(kind.paper, shipped(kind.__module__)) for kind in kinds)
+    return tuple(dict.fromkeys(paper for papers in found for paper in papers))
+
+
+def references(strategy: type[Strategy]) -> tuple[str, ...]:
+    """The papers that it cites, as BibTeX entries."""
+    return tuple(paper.bibtex for paper in papers_of(strategy))
 
 
 def taps_of(strategy: type[Strategy]) -> str:
@@ -97,6 +121,92 @@ def presets_of(strategy: type[Strategy]) -> str:
     )
 
 
+def cards(host: Host, runs: Iterable[Run]) -> list[Card]:
+    """A card of each strategy of these runs whose installed code is the runs' own.
+
+    Of others, changed or not installed here, nothing true can be said.
+    """
+    wanted = {(r.strategy, r.code.get("strategy")) for r in runs if not r.is_teacher}
+    found = []
+    for name in sorted({name for name, _ in wanted}):
+        try:
+            offer = host.get("strategies", name)
+        except UserError:  # not installed, or offered twice
+            continue
+        made = card(offer)
+        if (name, made.code) in wanted:
+            found.append(made)
+    return found
+
+
+def with_cards(host: Host, results: Results, keep: Path | None = None) -> Results:
+    """The results, and a card of each strategy that is installed as it was then.
+
+    Those that were not among them are written into the folder `keep`. Raises
+    Unwritable.
+    """
+    known = {(card.strategy, card.code) for card in results.cards}
+    made = cards(host, (record.run for record in results.records))
+    new = [card for card in made if (card.strategy, card.code) not in known]
+    if keep:
+        for one in new:
+            write_record(keep, one)
+    return replace(results, cards=[*results.cards, *new])
+
+
+def card(offer: Offer) -> Card:
+    """What a strategy is, to be kept with the records of its runs.
+
+    What its plugin does not say, or raises when it is asked for, is left empty.
+    """
+    strategy: type[Strategy] = offer.thing
+    summary, details = _told(lambda: _own_words(strategy), ("", ""))
+    if offer.plugin.distribution == "kdbench":  # the module's docstring is of several
+        words = details
+    else:
+        words = "\n\n".join(
+            filter(None, (details, _told(lambda: formula(strategy), "")))
+        )
+    return Card(
+        strategy=strategy.name,
+        code=_told(lambda: code_of(strategy), ""),
+        family=_told(lambda: str(strategy.family), ""),
+        summary=summary,
+        paper=_told(lambda: str(strategy.paper), ""),
+        formula=words,
+        tasks=_told(lambda: tuple(map(str, tasks_of(strategy))), ()),
+        reads=_told(lambda: taps_of(strategy), ""),
+        costs=_told(lambda: extra_cost(strategy), ""),
+        plugin=offer.plugin.source,
+        parameters=_told(lambda: _hyperparameters(strategy), ()),
+        references=_told(lambda: references(strategy), ()),
+    )
+
+
+def _told(ask: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return ask()
+    except Exception:  # noqa: BLE001 - a plugin may raise anything; results matter more
+        return otherwise
+
+
+def _own_words(strategy: type[Strategy]) -> tuple[str, str]:
+    """First paragraph, as one line, and the others of the class's own docstring."""
+    text = inspect.cleandoc(vars(strategy).get("__doc__") or "")
+    if text.startswith(f"{strategy.__name__}("):  # written by @dataclass
+        return "", ""
+    summary, _, details = text.partition("\n\n")
+    return " ".join(summary.split()), details.strip()
+
+
+def _hyperparameters(strategy: type[Strategy]) -> tuple[Hyperparameter, ...]:
+    notes = field_comments(strategy)
+    return tuple(
+        Hyperparameter(name=name, default=repr(default), note=notes.get(name, ""))
+        for name, default in strategy.parameters().items()
+    )
+
+
 def page(host: Host) -> str:
     """docs/strategies.md: the bundled strategies, by family."""
     offers = [
@@ -117,7 +227,7 @@ def _entry(offer: Offer) -> str:
     facts = {
         "Paper": strategy.paper,
         "Plugin": offer.plugin.distribution,
-        "Tasks": ", ".join(strategy.tasks),
+        "Tasks": ", ".join(tasks_of(strategy)),
         "Reads": taps_of(strategy),
         "Costs": extra_cost(strategy),
         "Presets": presets_of(strategy),
@@ -126,6 +236,7 @@ def _entry(offer: Offer) -> str:
     if offer.plugin.distribution != "kdbench":
         lines.append(f"```text\n{formula(strategy)}\n```\n")
     lines += [f"- {key}: {value}" for key, value in facts.items() if value]
+    lines += [f"- Reference: {paper}" for paper in papers_of(strategy)]
     return "\n".join([*lines, "", *_table(strategy)])
 
 

@@ -259,19 +259,19 @@ def report(
     debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """Write tables, plots and a page from records; trains nothing."""
+    from kdbench.catalogue import with_cards
     from kdbench.plugins import Host
     from kdbench.report import write
     from kdbench.report.against import against
     from kdbench.report.terminal import print_tables, wide_console
     from kdbench.store import load
 
-    folders = folder or [Path("results/digits")]
-    results = load(folders)
+    host, folders = Host(files=plugin or []), folder or [Path("results/digits")]
+    results = with_cards(host, load(folders))
     if reference is not None:
         results = against(results, reference)
-    host = Host(files=plugin or [])
-    chosen = formats or host.names("renderers")
-    renderers = [host.get("renderers", name).thing for name in chosen]
+    names = formats or host.names("renderers")
+    renderers = [host.get("renderers", name).thing for name in names]
     target = to or folders[0] / "report"
     files = write(results, target, renderers)
     print_tables(results, wide_console())

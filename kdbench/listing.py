@@ -28,8 +28,10 @@ from kdbench.catalogue import (
     extra_cost,
     field_comments,
     formula,
+    papers_of,
     presets_of,
     taps_of,
+    tasks_of,
 )
 from kdbench.config import Suite, read_suite
 from kdbench.measure.size import size_of
@@ -199,7 +201,10 @@ def _show_strategy(console: Console, strategy: type[Strategy]) -> None:
         {
             "family": strategy.family,
             "paper": strategy.paper,
-            "tasks": strategy.tasks,
+            "reference": "\n    ".join(
+                str(p) for p in papers_of(strategy) if p.title not in strategy.paper
+            ),
+            "tasks": tasks_of(strategy),
             "reads": taps_of(strategy),
             "costs beyond a student and its labels": extra_cost(strategy),
             "presets": presets_of(strategy),

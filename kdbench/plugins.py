@@ -65,6 +65,11 @@ class Plugin:
     hooks: list[str] = field(default_factory=list)
     offers: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def source(self) -> dict[str, str]:
+        """What records and cards say of where a strategy is from."""
+        return {k: getattr(self, k) for k in ("name", "distribution", "version")}
+
     def broke(self, error: BaseException) -> None:
         self.status = "broken"
         what = str(error)

@@ -69,11 +69,7 @@ def make_record(
         run=run,
         headline=host.dataset(run.dataset).task.headline,
         family="teacher" if run.is_teacher else offer.thing.family,
-        plugin={
-            "name": offer.plugin.name,
-            "distribution": offer.plugin.distribution,
-            "version": offer.plugin.version,
-        },
+        plugin=offer.plugin.source,
         environment=environment,
         finished_at=now(),
         **values,

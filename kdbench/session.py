@@ -14,6 +14,7 @@ import typer
 
 from kdbench.api import UserError
 from kdbench.atomic import Unwritable
+from kdbench.catalogue import with_cards
 from kdbench.claims import digests, is_free, locked, one_at_a_time, put_off_part
 from kdbench.config import Suite
 from kdbench.engine import Stopped
@@ -284,6 +285,7 @@ class Session:
             problems = self._measure_speed(plan) if ours else []
             self.late, self._timed = self.late or not ours, self._timed and ours
             results = load([self.folder], plan.ids)
+            results = with_cards(self.host, results, self.folder if ours else None)
             asked = only(results, plan.ids)
             print_tables(asked, self.console)
             page = self._report(results, problems)
