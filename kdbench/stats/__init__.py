@@ -17,5 +17,7 @@ from kdbench.stats.seeds import Interval as Interval
 from kdbench.stats.seeds import Paired as Paired
 from kdbench.stats.seeds import holm as holm
 from kdbench.stats.seeds import interval as interval
+from kdbench.stats.seeds import least_p as least_p
+from kdbench.stats.seeds import not_worse as not_worse
 from kdbench.stats.seeds import paired as paired
 from kdbench.stats.seeds import sign_flip as sign_flip
