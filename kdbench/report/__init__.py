@@ -79,7 +79,8 @@ def write(results: Results, folder: Path, renderers: Sequence[Renderer]) -> list
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     failures = []
-    for renderer in renderers:
+    # what shows plots finds their files there
+    for renderer in sorted(renderers, key=lambda one: one.name != "plots"):
         try:
             written += renderer.render(results, folder)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything

@@ -30,6 +30,13 @@ CAPTION = (
     "scratch).{further}"
 )
 
+NEAR = (
+    " †: not significantly worse than the best mean (two-sided paired t-tests of all "
+    "pairs of strategies, Holm-adjusted over the pairs, which allows for the best "
+    "being chosen by the same runs). That is not the same as equal; where no test was "
+    "possible there is no †."
+)
+
 AGREEMENT = (
     " Agreement: share of test items where student and teacher name the same class."
 )
@@ -86,33 +93,42 @@ def _columns(section: Section) -> tuple[Column, ...]:
     )
 
 
-def _caption(section: Section) -> str:
+def _caption(section: Section, near: bool) -> str:
     headline = section.headline
     lower = headline.better == "lower"
-    return CAPTION.format(
+    text = CAPTION.format(
         what=f"{headline.title} on the test set (lower is better)"
         if lower
         else f"{headline.title} test accuracy",
         turned=", positive where the strategy is better" if lower else "",
         further=AGREEMENT if headline.name == "top1" else "",
     )
+    return text + (NEAR if near else "")
 
 
 def accuracy_table(section: Section) -> Table:
-    """Teacher, scratch, kd, then the others by their mean headline, the best first."""
+    """Teacher, scratch, kd, then the others by their mean headline, the best first.
+
+    Compressed students come last, and none is marked as the best or near it.
+    """
     found = standings(section)
     columns = _columns(section)
     compared = [c for c in comparisons(section, found) if c.verdict != "not run"]
-    rows = [
-        _teacher_row(section, compared),
-        *(_row(section, standing, compared) for standing in found),
-    ]
+    rows = mark_best(
+        columns,
+        [
+            _teacher_row(section, compared),
+            *(_row(section, s, compared) for s in found if not s.compression),
+        ],
+    )
+    compressed = [_row(section, s, compared) for s in found if s.compression]
+    near = any(cell.near for row in rows for cell in row.cells)
     return Table(
         key="accuracy",
         title="Accuracy" if section.sign > 0 else "Error",
-        caption=_caption(section),
+        caption=_caption(section, near),
         columns=columns,
-        rows=mark_best(columns, rows),
+        rows=(*rows, *compressed),
         notes=(*_notes(section, found), *published_column.notes(compared)),
     )
 
@@ -153,7 +169,7 @@ def _row(section: Section, standing: Standing, compared: list[Comparison]) -> Ro
         (
             Cell(standing.label, label),
             word(standing.family),
-            Cell(quality.mean if quality else None, text),
+            Cell(quality.mean if quality else None, text, near=standing.near_best),
             *_number(quality.half_width if quality else None, digits),
             *_number(quality.sd if quality else None, digits),
             Cell(quality.n if quality else 0, str(quality.n if quality else 0)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from kdbench import stats
 from kdbench.report.sections import Section
@@ -19,6 +21,12 @@ class Standing:
     strategies of the section, those of each compression apart, so that measuring it
     changes no other p-value. `gap` is the share of the teacher-student gap closed, in
     percent.
+
+    `p_scratch` and `p_kd` are of paired t-tests (unadjusted: `over_kd.p_value`).
+    `flip_scratch` and `flip_kd` are the unadjusted p-values of sign-flip permutation
+    tests of the same differences, `holm_flip_scratch` and `holm_flip_kd` the adjusted.
+    `near_best` says that its mean is the best of several, or not significantly worse
+    than it (`stats.not_worse` over the strategies that are not compressed).
     """
 
     label: str
@@ -35,6 +43,11 @@ class Standing:
     p_kd: float | None = None
     gap: float | None = None
     compression: str = ""
+    flip_scratch: float | None = None
+    flip_kd: float | None = None
+    holm_flip_scratch: float | None = None
+    holm_flip_kd: float | None = None
+    near_best: bool = False
 
     @property
     def status(self) -> str:
@@ -50,20 +63,29 @@ class Standing:
 def standings(section: Section) -> list[Standing]:
     """Scratch, kd, then the others by their mean, those without a result last.
 
-    Compressed students follow all that are not.
+    Compressed students follow all that are not. Worked out once for each section.
     """
+    return list(_standings(section))
+
+
+@lru_cache(maxsize=256)
+def _standings(section: Section) -> tuple[Standing, ...]:
     scratch, kd = section.baseline("scratch"), section.baseline("kd")
     found = [_standing(section, label, scratch, kd) for label in section.runs]
-    p_scratch: dict[str, float | None] = {}
-    p_kd: dict[str, float | None] = {}
-    for family in {s.compression for s in found}:
-        own = [s for s in found if s.compression == family]
-        over_scratch = {s.label: s.over_scratch for s in own if s.over_scratch}
-        over_kd = {s.label: s.over_kd for s in own if s.over_kd}
-        p_scratch |= stats.holm({k: v.p_value for k, v in over_scratch.items()})
-        p_kd |= stats.holm({k: v.p_value for k, v in over_kd.items()})
+    p_scratch = _adjusted(found, lambda s: _p_value(s.over_scratch))
+    p_kd = _adjusted(found, lambda s: _p_value(s.over_kd))
+    flip_scratch = _adjusted(found, lambda s: s.flip_scratch)
+    flip_kd = _adjusted(found, lambda s: s.flip_kd)
+    near = _near_best(section, found)
     found = [
-        replace(s, p_scratch=p_scratch.get(s.label), p_kd=p_kd.get(s.label))
+        replace(
+            s,
+            p_scratch=p_scratch[s.label],
+            p_kd=p_kd[s.label],
+            holm_flip_scratch=flip_scratch[s.label],
+            holm_flip_kd=flip_kd[s.label],
+            near_best=s.label in near,
+        )
         for s in found
     ]
     first = {label: place for place, label in enumerate((scratch, kd)) if label}
@@ -72,7 +94,33 @@ def standings(section: Section) -> list[Standing]:
         place = 3 if standing.compression else first.get(standing.label, 2)
         return (place, -standing.oriented, standing.label)
 
-    return sorted(found, key=order)
+    return tuple(sorted(found, key=order))
+
+
+def _p_value(gain: Paired | None) -> float | None:
+    return gain.p_value if gain else None
+
+
+def _adjusted(
+    found: Sequence[Standing], p_value: Callable[[Standing], float | None]
+) -> dict[str, float | None]:
+    """Label -> Holm-adjusted p, the strategies of each compression apart."""
+    adjusted: dict[str, float | None] = {}
+    for compression in {s.compression for s in found}:
+        own = [s for s in found if s.compression == compression]
+        adjusted |= stats.holm({s.label: p_value(s) for s in own})
+    return adjusted
+
+
+def _near_best(section: Section, found: Sequence[Standing]) -> set[str]:
+    """The best by mean and those not significantly worse, compressed students out."""
+    name, sign = section.headline.name, section.sign
+    values = {
+        s.label: {k: sign * v for k, v in section.values(s.label, name).items()}
+        for s in found
+        if s.quality and not s.compression
+    }
+    return stats.not_worse(values) if len(values) > 1 else set()
 
 
 def _standing(
@@ -81,11 +129,11 @@ def _standing(
     runs = list(section.runs[label].values())
     values = section.values(label, section.headline.name)
     quality = stats.interval(list(values.values())) if values else None
-    over_scratch = over_kd = None
+    over_scratch = over_kd = flip_scratch = flip_kd = None
     if label != scratch:
-        over_scratch = _gain(section, label, scratch)
+        over_scratch, flip_scratch = _gain(section, label, scratch)
     if label not in (scratch, kd):
-        over_kd = _gain(section, label, kd)
+        over_kd, flip_kd = _gain(section, label, kd)
     return Standing(
         label=label,
         strategy=runs[0].run.strategy,
@@ -99,6 +147,8 @@ def _standing(
         over_kd=over_kd,
         gap=_gap(section, label, scratch) if over_scratch else None,
         compression=runs[0].run.compression,
+        flip_scratch=flip_scratch,
+        flip_kd=flip_kd,
     )
 
 
@@ -111,13 +161,16 @@ def _common(
     return [a[seed] for seed in seeds], [b[seed] for seed in seeds]
 
 
-def _gain(section: Section, label: str, other: str | None) -> Paired | None:
-    if other is None:
-        return None
-    ours, theirs = _common(section, label, other)
+def _gain(
+    section: Section, label: str, other: str | None
+) -> tuple[Paired | None, float | None]:
+    """The paired differences, positive where better, and their sign-flip p."""
+    ours, theirs = _common(section, label, other) if other else ([], [])
     if not ours:
-        return None
-    return stats.paired(*((ours, theirs) if section.sign > 0 else (theirs, ours)))
+        return None, None
+    better, worse = (ours, theirs) if section.sign > 0 else (theirs, ours)
+    differences = [a - b for a, b in zip(better, worse, strict=True)]
+    return stats.paired(better, worse), stats.sign_flip(differences)
 
 
 def _gap(section: Section, label: str, scratch: str | None) -> float | None:

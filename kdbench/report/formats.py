@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kdbench.stats import Interval, Paired
 
 MISSING = "-"
@@ -94,3 +96,14 @@ def p_value(p: float | None) -> str:
 def plural(n: int, noun: str) -> str:
     """The number with its noun: "1 seed", "3 seeds"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def listed(names: Sequence[str], between: str = ", ", most: int = 6) -> str:
+    """Names with commas, of many the first and how many more.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c", "d"], most=2)
+    ('a, b, c', 'a, b and 2 more')
+    """
+    if len(names) <= most + 1:
+        return between.join(names)
+    return f"{between.join(names[:most])} and {len(names) - most} more"

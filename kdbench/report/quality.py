@@ -12,7 +12,15 @@ from kdbench.records import Record
 from kdbench.report import formats
 from kdbench.report.analysis import standings
 from kdbench.report.sections import Section
-from kdbench.report.tables import CSV_ONLY, Cell, Column, Row, Table, mark_best, word
+from kdbench.report.tables import (
+    CSV_ONLY,
+    Cell,
+    Column,
+    Row,
+    Table,
+    Value,
+    mark_best,
+)
 
 CAPTION = (
     "On the test set at the last epoch: mean over seeds, in brackets the sd over seeds "
@@ -160,37 +168,19 @@ def _cells(values: list[float], digits: int) -> tuple[Cell, Cell]:
     return (Cell(found.mean, text), Cell(found.sd, sd))
 
 
-def per_class_table(section: Section) -> Table | None:
-    """Top-1 of each class for every run, for data files; None where there is none."""
-    rows = [
-        Row(
-            (
-                word(record.run.label),
-                Cell(record.run.seed, str(record.run.seed)),
-                word(head),
-                Cell(number, str(number)),
-                Cell(value, formats.fixed(value, section.digits)),
-            )
-        )
-        for record in _all(section)
-        for head, values in _per_class(record)
-        for number, value in enumerate(values)
-    ]
-    if not rows:
-        return None
-    return Table(
-        key="classes",
-        title="Accuracy by class",
-        caption="Top-1 on the test items of each class, by its number from 0.",
-        columns=(
-            Column("strategy", "Strategy", numeric=False),
-            Column("seed", "Seed"),
-            Column("head", "Head", numeric=False),
-            Column("class", "Class"),
-            Column("top1", "Top-1", "%", better="higher"),
-        ),
-        rows=tuple(rows),
-    )
+PER_CLASS = ("strategy", "seed", "head", "class", "top1")
+
+
+def per_class_rows(section: Section) -> Iterator[tuple[str, int, str, int, Value]]:
+    """`PER_CLASS` for every run: top-1 in percent of each class, numbered from 0.
+
+    For data files: there are too many for a table.
+    """
+    for record in _all(section):
+        label, seed = record.run.label, record.run.seed
+        for head, values in _per_class(record):
+            for number, value in enumerate(values):
+                yield label, seed, head, number, value
 
 
 def _per_class(record: Record) -> Iterator[tuple[str, list[float | None]]]:

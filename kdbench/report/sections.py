@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kdbench.api import UserError
-from kdbench.records import Headline, Recipe, Record, SpeedRecord
+from kdbench.records import Headline, Recipe, Record, SpeedRecord, digest
 from kdbench.store import Results
 
 Setting = tuple[str, str, str, str]
@@ -174,7 +174,7 @@ def _slugs(by_setting: dict[Setting, list[Record]]) -> dict[Setting, str]:
         s: re.sub(r"[^a-z0-9]+", "-", f"{s[0]} {s[1]}".lower()) for s in by_setting
     }
     many = Counter(plain.values())
-    return {s: f"{v}-{s[2]}" if many[v] > 1 else v for s, v in plain.items()}
+    return {s: f"{v}-{digest(s, 8)}" if many[v] > 1 else v for s, v in plain.items()}
 
 
 def _section(

@@ -110,7 +110,8 @@ def mark_best(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Row, ...]
         text = next(rows[i].cells[j].text for i, v in values.items() if v == best)
         for i in values:
             cell = rows[i].cells[j]
-            marked[i][j] = replace(cell, best=cell.text == text)
+            own = cell.text == text
+            marked[i][j] = replace(cell, best=own, near=cell.near and not own)
     return tuple(
         replace(row, cells=tuple(cells))
         for row, cells in zip(rows, marked, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +25,11 @@ SHOWN = (
     "size",
     "speed",
 )
+NEAR = "†"
+"""Behind a number that a test does not tell from the best of its column."""
+LEGEND = f"{NEAR} not significantly worse than the best of its column."
+PLAIN = {"±": "+/-", NEAR: "+"}
+"""What a terminal without them shows instead."""
 STYLES = {"plain": "", "reference": "italic", "missing": "dim"}
 
 
@@ -82,11 +89,42 @@ def _widest(table: Table, column: int) -> int:
     return max(map(len, (*words, *texts)))
 
 
+def _printable(table: Table, console: Console) -> Table:
+    """The table in the terminal's encoding, with the sign of what is near the best.
+
+    Where a column has that sign its texts are padded, so that numbers stay in line.
+    """
+    columns = tuple(
+        replace(c, title=_plain(c.title, console), unit=_plain(c.unit, console))
+        for c in table.columns
+    )
+    rows = [list(row.cells) for row in table.rows]
+    for place, column in enumerate(columns):
+        own = [cells[place] for cells in rows]
+        signed = any(cell.near for cell in own)
+        signs = [(NEAR if cell.near else " ") if signed else "" for cell in own]
+        texts = [
+            _plain(cell.text + sign, console)
+            for cell, sign in zip(own, signs, strict=True)
+        ]
+        width = max(map(len, (*column.heading.split(), *texts))) if signed else 0
+        for cells, text in zip(rows, texts, strict=True):
+            cells[place] = replace(cells[place], text=text.rjust(width))
+    return replace(
+        table,
+        columns=columns,
+        rows=tuple(
+            replace(row, cells=tuple(cells))
+            for row, cells in zip(table.rows, rows, strict=True)
+        ),
+    )
+
+
 def print_table(table: Table, console: Console) -> None:
     """One table, and its notes below it."""
-    shown = fit(table, console.width)
+    shown = fit(_printable(table, console), console.width)
     view = RichTable(
-        title=escape(table.title),
+        title=escape(_plain(table.title, console)),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -98,7 +136,7 @@ def print_table(table: Table, console: Console) -> None:
     for i, column in enumerate(shown.columns):
         widest = _widest(shown, i)
         view.add_column(
-            Text(_plain(column.heading, console)),
+            Text(column.heading),
             justify="right" if column.numeric else "left",
             vertical="bottom",
             overflow="fold",
@@ -106,16 +144,22 @@ def print_table(table: Table, console: Console) -> None:
             min_width=widest if column.numeric else None,
         )
     for row in shown.rows:
-        view.add_row(*_cells(row, console), style=STYLES[row.kind])
+        view.add_row(*_cells(row), style=STYLES[row.kind])
     console.print()
     console.print(view)
-    for note in table.notes:
+    near = any(cell.near for row in shown.rows for cell in row.cells)
+    for note in ((LEGEND,) if near else ()) + table.notes:
         console.print(_plain(note, console), style="dim", markup=False, highlight=False)
 
 
-def _cells(row: Row, console: Console) -> list[Text]:
+def _cells(row: Row) -> list[Text]:
+    """A text that ends in a space is padded: aligned to the right it would lose it."""
     return [
-        Text(_plain(cell.text, console), style="bold" if cell.best else "")
+        Text(
+            cell.text,
+            style="bold" if cell.best else "",
+            justify="left" if cell.text.endswith(" ") else None,
+        )
         for cell in row.cells
     ]
 
@@ -124,5 +168,6 @@ def _plain(text: str, console: Console) -> str:
     """The text in what the terminal's encoding can show."""
     if console.encoding.lower().startswith("utf"):
         return text
-    text = text.replace("±", "+/-")
+    for sign, plain in PLAIN.items():
+        text = text.replace(sign, plain)
     return text.encode(console.encoding, "replace").decode(console.encoding)

@@ -157,7 +157,7 @@ def _cost_cells(section: Section, label: str) -> dict[str, Cell]:
 
     cells = {"strategy": Cell(label, label)}
     for key, name in (("relative", "train_s"), ("relative_shared", "train_shared_s")):
-        value = _relative(section, label, name)
+        value = relative(section, label, name)
         cells[key] = Cell(value, formats.ratio(value))
     for key in ("train_s", "own_s", "data_s", "teacher_s", "energy_j", "loop_s"):
         cells[key] = _number(mean(key))
@@ -260,7 +260,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return stats.interval(known).mean if known else None
 
 
-def _relative(section: Section, label: str, name: str) -> float | None:
+def relative(section: Section, label: str, name: str) -> float | None:
     """Mean over seeds of the ratio to scratch, where both ran on one machine."""
     scratch = section.baseline("scratch")
     if scratch is None:

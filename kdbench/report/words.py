@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdbench.report import formats
+from kdbench import stats
+from kdbench.report import formats, reach
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.sections import Section
 from kdbench.stats import Paired
@@ -23,10 +24,10 @@ def summary(section: Section) -> list[str]:
         s for s in found if s.quality and s not in (scratch, kd) and not s.compression
     ]
     if others:
-        sentences.append(_highest(section, others, kd))
+        sentences.append(_highest(section, others, kd) + _near(found))
     tested = [s for s in others if s.p_kd is not None]
     if tested:
-        sentences.append(_against_kd(tested))
+        sentences.append(_against_kd(section, tested))
     if any(s.compression for s in found):
         sentences.append(_compressed(found, section))
     if len(section.seeds) == 1:
@@ -37,7 +38,7 @@ def summary(section: Section) -> list[str]:
     if unfinished:
         sentences.append(
             "Not all finished: "
-            + "; ".join(f"{s.label} {s.status}" for s in unfinished)
+            + formats.listed([f"{s.label} {s.status}" for s in unfinished], "; ")
             + "."
         )
     return sentences
@@ -93,6 +94,22 @@ def _highest(section: Section, others: Sequence[Standing], kd: Standing | None) 
     return f"{text} ({gain})."
 
 
+def _near(found: Sequence[Standing]) -> str:
+    """How many are not told from the best mean; "" where no test says so."""
+    known = [s for s in found if s.quality and not s.compression]
+    best = max(known, key=lambda s: s.oriented)
+    near = sum(s.near_best for s in known if s is not best)
+    if not near:
+        return ""
+    others = len(known) - 1
+    many = f"all {near}" if near == others else f"{near} of the {others}"
+    student = "the other student" if others == 1 else f"{many} other students"
+    return (
+        f" Not significantly worse than {best.label}: {student} (paired t-tests of all "
+        "pairs, Holm-adjusted)."
+    )
+
+
 def _compressed(found: Sequence[Standing], section: Section) -> str:
     """How many students were compressed, and the best of them."""
     small = [s for s in found if s.compression and s.quality]
@@ -107,13 +124,13 @@ def _compressed(found: Sequence[Standing], section: Section) -> str:
     )
 
 
-def _against_kd(tested: Sequence[Standing]) -> str:
-    clear = [s for s in tested if (s.p_kd or 0.0) < formats.SIGNIFICANT]
+def _against_kd(section: Section, tested: Sequence[Standing]) -> str:
+    clear = [s for s in tested if _below(s.p_kd)]
     better = [s.label for s in clear if s.over_kd and s.over_kd.mean > 0]
     worse = [s.label for s in clear if s.over_kd and s.over_kd.mean < 0]
     rest = len(tested) - len(clear)
     parts = [
-        f"{len(labels)} significantly {word} ({', '.join(labels)})"
+        f"{len(labels)} significantly {word} ({formats.listed(labels)})"
         for word, labels in (("better", better), ("worse", worse))
         if labels
     ]
@@ -121,6 +138,34 @@ def _against_kd(tested: Sequence[Standing]) -> str:
     noun = "strategy" if len(tested) == 1 else "strategies"
     text = f"Against kd, of {len(tested)} other {noun}: {', '.join(parts)}"
     text += " (paired t-tests over seeds, Holm-adjusted, 0.05)."
+    text += _by_sign_flips(tested)
     if rest:
-        text += " Not significant does not mean equal: few seeds show only large gains."
+        shown = reach.sentence(section) or "few seeds show only large gains"
+        text += f" Not significant does not mean equal: {shown}."
     return text
+
+
+def _below(p: float | None) -> bool:
+    return p is not None and p < formats.SIGNIFICANT
+
+
+def _by_sign_flips(tested: Sequence[Standing]) -> str:
+    """Whom the permutation test reads otherwise, of those that it can decide."""
+    able = [
+        s
+        for s in tested
+        if s.over_kd and _below(len(tested) * (stats.least_p(s.over_kd.n) or 1.0))
+    ]
+    lost = [s.label for s in able if _below(s.p_kd) and not _below(s.holm_flip_kd)]
+    found = [s.label for s in able if not _below(s.p_kd) and _below(s.holm_flip_kd)]
+    parts = [
+        f"{word} ({formats.listed(labels)})"
+        for word, labels in (
+            (f"{len(lost)} of these not significant", lost),
+            (f"{len(found)} more significant", found),
+        )
+        if labels
+    ]
+    if not parts:
+        return ""
+    return f" By sign-flip permutation tests, adjusted alike, {' and '.join(parts)}."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
 
-from kdbench.records import Recipe, Record, Run, SpeedRecord
+from kdbench.records import Headline, Recipe, Record, Run, SpeedRecord
+from kdbench.report.sections import Section, sections
 from kdbench.store import Results
 
 MACHINE = {"cpu": "Xeon", "device": "cpu", "threads": 2, "torch": "2.13.0"}
@@ -97,7 +99,34 @@ class Factory:
             **changes,
         )
 
+    def students(
+        self,
+        pair: str,
+        values: dict[str, Any],
+        headline: Headline | None = None,
+        **run: Any,
+    ) -> list[Record]:
+        """Those of one pair: label -> its values by seed, or seed -> value."""
+        taught = {"teacher_runs": (self.teacher().id,), "pair": pair, **run}
+        changes: dict[str, Any] = {"headline": headline} if headline else {}
+        found = []
+        for label, own in values.items():
+            for seed, value in own.items() if isinstance(own, dict) else enumerate(own):
+                if headline and value is not None:
+                    changes["measures"] = {headline.name: value}
+                found.append(self.record(label, seed, value, run=taught, **changes))
+        return found
 
-@pytest.fixture
+    def grid(self, *settings: dict[str, Any]) -> list[Section]:
+        """The settings of pairs "a", "b", ..., all with the standard teacher."""
+        students = [
+            record
+            for pair, values in zip(ascii_lowercase, settings, strict=False)
+            for record in self.students(pair, values)
+        ]
+        return sections(self.results(self.teacher(), *students))
+
+
+@pytest.fixture(scope="session")
 def make() -> Factory:
     return Factory()

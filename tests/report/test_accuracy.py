@@ -1,12 +1,17 @@
 """The accuracy table against numbers worked out by hand."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from kdbench.api import UserError
+from kdbench.records import TOP1
 from kdbench.report.document import build
 from kdbench.report.plots.curves import mean_curve
 from kdbench.report.sections import sections
 from kdbench.report.tables import CSV_ONLY
+from kdbench.report.terminal import print_table
 
 
 def accuracy(results, part=0):
@@ -159,10 +164,11 @@ def test_few_test_items_get_one_decimal(make):
     assert at("kd", "top1").text == "80.1"
 
 
-def test_settings_are_apart_and_named(make):
+def test_settings_are_apart_and_named(make, monkeypatch):
     """One dataset and pair with two recipes: the titles say which."""
     first = make.strategy("kd", [80.0])
-    make.recipe = make.recipe.model_copy(update={"epochs": 9})
+    longer = make.recipe.model_copy(update={"epochs": 9})
+    monkeypatch.setattr(make, "recipe", longer)
     document = build(make.results(*first, *make.strategy("kd", [81.0])))
     titles = [part.section.title for part in document.parts]
     slugs = [part.section.slug for part in document.parts]
@@ -215,3 +221,113 @@ def test_a_longer_training_ends_where_the_recipe_does(make):
     )
     section = sections(make.results(record))[0]
     assert mean_curve(section, "longer") == [4.0, 5.0, 6.0, 7.0]
+
+
+def near(results):
+    """Labels whose headline is marked as near the best, and that of the best."""
+    table, names, at = accuracy(results)
+    headline = table.columns[2].key
+    marked = {name for name in names if at(name, headline).near}
+    return marked, {name for name in names if at(name, headline).best}
+
+
+def several(make, **values):
+    records = [r for label, own in values.items() for r in make.strategy(label, own)]
+    return make.results(make.teacher(), *records)
+
+
+WORSE = {
+    "kd": [80.0, 81.0, 82.0],
+    "level": [79.0, 82.0, 81.5],
+    "low": [70.0, 71.1, 72.0],
+    "same": [78.0, 79.0, 80.0],
+}
+"""low is worse by 10, 9.9, 10 (p < 0.001); same by 2 each time (no test)."""
+
+
+def test_what_a_test_does_not_tell_from_the_best_is_marked(make):
+    """Neither what is significantly worse, nor what no test was possible for."""
+    results = several(make, **WORSE)
+    assert near(results) == ({"level"}, {"kd"})
+    table, _, at = accuracy(results)
+    assert at("level", "top1").text.startswith("80.83 ± ")
+    assert "†: not significantly worse than the best mean" in table.caption
+    [told] = [s for s in build(results).parts[0].sentences if "Highest mean" in s]
+    assert "Not significantly worse than kd: 1 of the 3 other students" in told
+
+
+def test_nothing_is_marked_without_a_test(make):
+    """One seed; a strategy alone."""
+    for values in ({"kd": [80.0], "a": [80.0 + 1]}, {"a": [80.0, 81.0]}):
+        results = several(make, **values)
+        assert near(results)[0] == set()
+        assert "†" not in accuracy(results)[0].caption
+        assert "Not significantly worse" not in str(build(results).parts[0].sentences)
+
+
+def test_compressed_students_are_neither_best_nor_near(make):
+    run = {"compression": "half", "source": "x", "strategy": "a"}
+    small = [make.record("a/half", k, v, run=run) for k, v in enumerate([95.0, 96, 97])]
+    plain = [
+        make.record(label, seed, value)
+        for label, own in WORSE.items()
+        for seed, value in enumerate(own)
+    ]
+    assert near(make.results(*plain, *small)) == ({"level"}, {"kd"})
+    names = accuracy(make.results(*plain, *small))[1]
+    assert names[-1] == "a/half"
+
+
+def test_the_lowest_error_is_the_best_to_be_near_to(make):
+    headline = TOP1.model_copy(update={"name": "error", "better": "lower"})
+    records = [
+        make.record(
+            label, seed, 1.0, headline=headline, measures={"error": 100 - value}
+        )
+        for label, own in WORSE.items()
+        for seed, value in enumerate(own)
+    ]
+    assert near(make.results(*records)) == ({"level"}, {"kd"})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "sign", "level"),
+    [("utf-8", "†", "80.83 ± 3.99†"), ("ascii", "+", "80.83 +/- 3.99+")],
+)
+@pytest.mark.parametrize("width", [60, 160])
+def test_the_terminal_has_a_sign_and_its_meaning(make, encoding, sign, level, width):
+    """Not a style alone; the numbers stay in line, and the table in its width."""
+    table = accuracy(several(make, **WORSE))[0]
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    print_table(table, Console(width=width, file=file))
+    file.flush()
+    lines = file.buffer.getvalue().decode(encoding).splitlines()
+    [own] = [line for line in lines if line.startswith("level")]
+    [best] = [line for line in lines if line.startswith("kd")]
+    assert own[own.index("80.83") :].startswith(level)
+    assert best.index("81.00") == own.index("80.83")
+    [shorter] = [line for line in lines if line.startswith("teacher")]
+    assert shorter.index("90.00") + 1 == best.index("2.48")
+    assert f"{sign} not significantly worse than the best of its column." in lines
+    assert max(map(len, lines)) <= width
+
+
+def test_no_sign_no_legend(make):
+    console = Console(width=100, file=io.StringIO())
+    print_table(accuracy(several(make, a=[80.0, 81.0]))[0], console)
+    assert "not significantly worse" not in console.file.getvalue()
+
+
+def test_many_names_are_not_all_told(make):
+    """Of nine that are significantly worse, and of nine failures, six are named."""
+    steps = ([-5.0, -5.2, -5.1], [-5.2, -5.1, -5.0], [-5.1, -5.0, -5.2])
+    kd = [80.0, 81.0, 82.0]
+    low = {
+        f"s{k}": [a + 10 * b for a, b in zip(kd, steps[k % 3], strict=True)]
+        for k in range(9)
+    }
+    failed = {f"f{k}": [None] for k in range(9)}
+    told = " ".join(build(several(make, kd=kd, **low, **failed)).parts[0].sentences)
+    assert "9 significantly worse (s" in told
+    assert "and 3 more), 0 not significantly different" in told
+    assert "f5 failed (1 of 1) and 3 more." in told

@@ -24,11 +24,11 @@ FIELD = Recipe(crop_padding=4, flip=True)
 
 
 @pytest.fixture
-def cifar(make):
+def cifar(make, monkeypatch):
     """Builds results of resnet56-resnet20 on cifar100, taught by a teacher at 72.5."""
 
     def results(values, recipe=FIELD, **run):
-        make.recipe = recipe
+        monkeypatch.setattr(make, "recipe", recipe)
         place = {"dataset": "cifar100", "pair": "resnet56"}
         models = {"students": ("resnet56",), "teachers": ()}
         teacher = make.record("teacher", 0, 72.5, run={**place, **models})

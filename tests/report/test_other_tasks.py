@@ -95,6 +95,8 @@ def test_plots_turn_errors_so_that_better_is_up(errors):
     assert mean_curve(section, "kd") == [-63.5, -58.5]
     plots = section_plots(section) + tradeoff_plots([section])
     for plot in plots:
+        if plot.kind == "gains":  # differences have signs of their own
+            continue
         figure = plot.draw()
         figure.canvas.draw()
         for axes in figure.axes:

@@ -116,7 +116,7 @@ def test_markdown_cells_stay_in_their_columns(written):
         assert len(widths) == 1, block
     assert widths
     assert "<" not in text
-    assert "![accuracy of digits / big-small](plots/digits-big-small-accuracy" in text
+    assert "](plots/digits-big-small-accuracy.png)" in text
 
 
 def test_markdown_escape():
@@ -223,7 +223,15 @@ def test_spread_out_keeps_order_and_distance():
 
 
 @pytest.mark.parametrize(
-    "module", ["stats.seeds", "report.formats", "report.plots.style"]
+    "module",
+    [
+        "stats.seeds",
+        "stats.items",
+        "stats.power",
+        "stats.ranks",
+        "report.formats",
+        "report.plots.style",
+    ],
 )
 def test_examples_in_docstrings(module):
     found = doctest.testmod(import_module(f"kdbench.{module}"))

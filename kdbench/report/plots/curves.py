@@ -1,16 +1,21 @@
-"""Learning curves: all epochs, and the last third enlarged."""
+"""Learning curves with bands: all epochs, and the last third enlarged."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
+from kdbench import stats
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.plots.accuracy import mean_of
+from kdbench.report.plots.labels import told
 from kdbench.report.plots.orientation import axis_title, least, show_plain
 from kdbench.report.plots.style import (
     COLOURS,
@@ -21,6 +26,7 @@ from kdbench.report.plots.style import (
     floor,
     shorten,
     spread_out,
+    tip,
 )
 from kdbench.report.sections import Section
 
@@ -39,12 +45,23 @@ def curve_plots(section: Section) -> list[Plot]:
             title="Learning curves",
             alt=f"Test {what} by epoch of {len(found)} strategies on {section.title}.",
             caption=f"Test {what} after each epoch, mean over seeds; up is better; "
-            "on the right the last third, without what ends far below. Named: "
-            "scratch, kd and the best means; all others in grey. Of a training "
-            "longer than the recipe's, its last epochs.",
+            "on the right the last epochs enlarged. What ends far below is left out of "
+            "the frame. Named: scratch, kd and the best means; all others in grey. "
+            f"{_bands(section, named_strategies(section, found))} Of a training longer "
+            "than the recipe's, its last epochs.",
             draw=partial(draw_curves, section, found),
         )
     ]
+
+
+def _bands(section: Section, named: Sequence[str]) -> str:
+    """What the caption says of the bands."""
+    if any(band(section, label) for label in named):
+        return (
+            "Bands: 95% t-interval over seeds of each epoch by itself, of the named "
+            "ones with two seeds or more."
+        )
+    return "No bands: with one seed an interval is unknown."
 
 
 def mean_curve(section: Section, label: str) -> list[float]:
@@ -53,14 +70,36 @@ def mean_curve(section: Section, label: str) -> list[float]:
     NaN where one has no value. Of a training longer than the recipe's the last epochs,
     so that all end at one place.
     """
+    means = map(_mean_or_nan, _by_epoch(section, label))
+    return [section.sign * mean for mean in means]
+
+
+def band(section: Section, label: str) -> list[tuple[float, float]]:
+    """Lower and upper end of the 95% t-interval about each value of `mean_curve`.
+
+    NaN where that is; empty for fewer than two seeds.
+    """
+    ends = []
+    for values in _by_epoch(section, label):
+        known = [section.sign * value for value in values if value is not None]
+        if len(values) < 2:
+            return []
+        found = stats.interval(known) if len(known) == len(values) else None
+        if found is None or found.half_width is None:
+            ends.append((math.nan, math.nan))
+        else:
+            ends.append((found.mean - found.half_width, found.mean + found.half_width))
+    return ends
+
+
+def _by_epoch(section: Section, label: str) -> list[tuple[float | None, ...]]:
+    """The values of all seeds by epoch; of the longest curves, should they differ."""
     name, epochs = section.headline.name, section.recipe.epochs
     curves = [
         (r.curves.get(name) or [])[-epochs:] for r in section.finished(label).values()
     ]
     length = max((len(curve) for curve in curves), default=0)
-    full = [curve for curve in curves if len(curve) == length]
-    means = (_mean_or_nan(values) for values in zip(*full, strict=True))
-    return [section.sign * mean for mean in means]
+    return list(zip(*(c for c in curves if len(c) == length), strict=True))
 
 
 def _mean_or_nan(values: Sequence[float | None]) -> float:
@@ -80,70 +119,102 @@ def named_strategies(section: Section, found: Sequence[Standing]) -> list[str]:
 def draw_curves(section: Section, found: Sequence[Standing]) -> Figure:
     """All epochs on the left, the last third enlarged and labelled on the right."""
     curves = {s.label: mean_curve(section, s.label) for s in found}
-    named = named_strategies(section, found)
-    figure = Figure(figsize=(8.6, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    for axes in (left, right):
-        for label in sorted(curves, key=lambda one: one in named):
-            _curve(axes, curves[label], label, section, named)
-        axes.set_xlabel("epoch")
-        show_plain(axes.yaxis)
-    left.set_ylabel(axis_title(section))
-    left.set_title("all epochs")
-    right.set_title("last third")
+    named = [label for label in named_strategies(section, found) if curves[label]]
     epochs = max(len(curve) for curve in curves.values())
-    first = max(1, epochs - max(2, epochs // 3))
-    right.set_xlim(first, epochs)
+    late = max(1, epochs - max(2, epochs // 3))
     means = [mean_of(s) for s in found]
     lowest = floor(means, least(section, means))
     seen = [curves[s.label] for s in found if mean_of(s) >= lowest]
-    late = [v for c in seen for v in c[first - 1 :] if math.isfinite(v)]
-    if late:
-        margin = 0.06 * (max(late) - min(late) or 1.0)
-        right.set_ylim(min(late) - margin, max(late) + margin)
-    _end_labels(
-        right, {label: curves[label] for label in named}, epochs, section, named
-    )
+    figure = Figure(figsize=(8.6, 3.9), layout="constrained")
+    panels = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    for axes, first in zip(panels, (1, late), strict=True):
+        for standing in sorted(found, key=lambda s: s.label in named):
+            label = standing.label
+            if not any(map(math.isfinite, curves[label][first - 1 :])):
+                continue
+            line = _curve(axes, curves[label], first, _look(label, section, named))
+            tip(line, told(section, standing))
+            if label in named:
+                _shade(axes, section, label, first, _look(label, section, named)[0])
+        axes.set_xlim(first, epochs)
+        _limit(axes, [value for curve in seen for value in curve[first - 1 :]])
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("epoch")
+        show_plain(axes.yaxis)
+    left, right = panels
+    left.set_ylabel(axis_title(section))
+    left.set_title("all epochs")
+    right.set_title(f"epochs {late} to {epochs}")
+    _end_labels(right, {label: curves[label] for label in named}, section, named)
     return figure
 
 
-def _look(label: str, section: Section, named: list[str]) -> tuple[str, object]:
-    """Colour and dash of a named strategy."""
+def _look(label: str, section: Section, named: list[str]) -> tuple[str, Any, float]:
+    """Colour, dash and width: a named strategy's own, thin grey for all others."""
+    if label not in named:
+        return FAINT, "-", 0.7
     if label == section.baseline("scratch"):
-        return INK, (0, (4, 3))
+        return INK, (0, (4, 3)), 1.7
     first = 1 if section.baseline("scratch") in named else 0
     place = named.index(label) - first
-    return COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
+    return COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)], 1.7
 
 
 def _curve(
-    axes: Axes, curve: list[float], label: str, section: Section, named: list[str]
-) -> None:
-    epochs = range(1, len(curve) + 1)
-    if label in named:
-        colour, dash = _look(label, section, named)
-        axes.plot(epochs, curve, color=colour, linestyle=dash, linewidth=1.7)
-    else:
-        axes.plot(epochs, curve, color=FAINT, linewidth=0.7, alpha=0.7)
+    axes: Axes, curve: list[float], first: int, look: tuple[str, Any, float]
+) -> Line2D:
+    colour, dash, width = look
+    values = curve[first - 1 :]
+    (line,) = axes.plot(
+        range(first, first + len(values)),
+        values,
+        color=colour,
+        linestyle=dash,
+        linewidth=width,
+    )
+    return line
+
+
+def _shade(axes: Axes, section: Section, label: str, first: int, colour: str) -> None:
+    ends = band(section, label)[first - 1 :]
+    if ends:
+        low, high = zip(*ends, strict=True)
+        epochs = range(first, first + len(ends))
+        axes.fill_between(
+            epochs, low, high, color=colour, alpha=0.08, linewidth=0, zorder=1
+        )
+
+
+def _limit(axes: Axes, values: Sequence[float]) -> None:
+    """All means with a margin; bands that reach further are cut."""
+    known = [value for value in values if math.isfinite(value)]
+    if known:
+        margin = 0.06 * (max(known) - min(known) or 1.0)
+        axes.set_ylim(min(known) - margin, max(known) + margin)
 
 
 def _end_labels(
-    axes: Axes,
-    curves: dict[str, list[float]],
-    epochs: int,
-    section: Section,
-    named: list[str],
+    axes: Axes, curves: dict[str, list[float]], section: Section, named: list[str]
 ) -> None:
+    """Names at the right, each at the end of a line that looks like its curve."""
     ends = {label: c[-1] for label, c in curves.items() if c and math.isfinite(c[-1])}
     low, high = axes.get_ylim()
+    first, last = axes.get_xlim()
+    beside = last + 0.1 * (last - first)
     heights = spread_out(list(ends.values()), 0.06 * (high - low))
     for (label, end), height in zip(ends.items(), heights, strict=True):
-        axes.annotate(
-            shorten(label, 22),
-            xy=(len(curves[label]), end),
-            xytext=(epochs + 0.05 * (epochs - axes.get_xlim()[0]), height),
-            color=_look(label, section, named)[0],
+        colour, dash, width = _look(label, section, named)
+        axes.plot(
+            [len(curves[label]), beside],
+            [end, height],
+            color=colour,
+            linestyle=dash,
+            linewidth=0.7 * width,
+            clip_on=False,
+        )
+        axes.text(
+            beside,
+            height,
+            f" {shorten(label, 22)}",
             va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6},
         )

@@ -33,3 +33,13 @@ def least(section: Section, values: Sequence[float]) -> float:
     if section.headline.unit == "%":
         return 1.0
     return 0.02 * abs(statistics.median(values)) or 1.0
+
+
+def row_of(rows: int) -> tuple[float, float]:
+    """Height of a row in inches and of its words in points, so that a page is enough.
+
+    >>> row_of(10), row_of(50)
+    ((0.25, 9.0), (0.156, 7.8))
+    """
+    inches = min(0.25, max(0.14, 7.8 / rows))
+    return inches, min(9.0, 50 * inches)

@@ -7,12 +7,13 @@ import html
 import io
 import re
 import statistics
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -86,7 +87,8 @@ def tip(artist: Artist, text: str) -> None:
 
     One artist, one text: draw marks that have words of their own one by one.
     """
-    artist.set_gid(TIP + base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+    coded = base64.urlsafe_b64encode(printable(text).encode()).decode()
+    artist.set_gid(TIP + coded.rstrip("="))
 
 
 @contextmanager
@@ -94,22 +96,42 @@ def styled() -> Iterator[None]:
     """Draw and save inside this context."""
     import matplotlib
 
-    with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]  # str keys are fine
+    with (
+        matplotlib.rc_context(SETTINGS),  # type: ignore[arg-type]  # str keys are fine
+        warnings.catch_warnings(),
+    ):
+        # a script that the font lacks: an SVG has the text, the others show boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 @lru_cache(maxsize=512)
 def drawn(plot: Plot) -> Drawn:
-    """The plot, drawn once for all who show it."""
+    """The plot, drawn once for all who show it.
+
+    Its layout is found once, and each format drawn once: `savefig` would do so twice.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     with styled():
         figure = plot.draw()
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # found just now: not again for each format
+        layout = figure.get_layout_engine()
+        if layout is not None:
+            layout.execute(figure)
+            figure.set_layout_engine("none")
         png, pdf, svg = io.BytesIO(), io.BytesIO(), io.StringIO()
         figure.set_facecolor("white")
-        figure.savefig(png, format="png", metadata={"Software": None}, dpi=160)
-        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-        figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
+        figure.set_dpi(160)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(png, metadata={"Software": None})
+        canvas = FigureCanvasPdf(figure)
+        canvas.print_pdf(pdf, metadata={"CreationDate": None})
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set_facecolor("none")
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_svg(svg, metadata={"Date": None})
     return Drawn(svg.getvalue(), pdf.getvalue(), png.getvalue())
 
 
@@ -154,8 +176,14 @@ def _tip_of(found: re.Match[str]) -> str:
     return f'data-tip="{html.escape(text)}"'
 
 
+def printable(text: str) -> str:
+    """Text that every format can hold: a space for control characters and the like."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def shorten(label: str, length: int = 34) -> str:
-    """A label that fits beside an axis."""
+    """A label that fits beside an axis, in one line."""
+    label = printable(label)
     return label if len(label) <= length else label[: length - 1] + "…"
 
 

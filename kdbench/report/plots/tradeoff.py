@@ -1,213 +1,291 @@
-"""Accuracy against latency and against size: teachers and students of a dataset."""
+"""Accuracy against what it costs: latency, size, MACs, and training time."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kdbench import stats
-from kdbench.report.analysis import standings
+from kdbench.report import formats
 from kdbench.report.cost import Deployed, deployed, identity, machine_name
-from kdbench.report.plots.labels import place_labels
-from kdbench.report.plots.orientation import axis_title, least, show_plain
-from kdbench.report.plots.style import COLOURS, FAINT, INK, Plot, floor, shorten
+from kdbench.report.plots.front import (
+    Mark,
+    draw_front,
+    draw_marks,
+    foot,
+    front,
+    known_labels,
+    legend,
+    log_axis,
+    sentence,
+)
+from kdbench.report.plots.labels import place_labels, value
+from kdbench.report.plots.orientation import axis_title
+from kdbench.report.plots.style import FAINT, Plot, shorten
+from kdbench.report.plots.training import training_plot
 from kdbench.report.sections import Section, model_of
+from kdbench.stats import Interval
+
+CROWDED = 8
+"""With more columns only those on the front are labelled with their strategy."""
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a deployed model costs: the word in file names, on the axis, of a mark."""
+
+    name: str
+    measure: str
+    axis: str
+    words: Callable[[float], str]
+
+    def of(self, entry: Deployed) -> float | None:
+        """Its value for a model; speed on the machine that the entry is about."""
+        if self.measure == "latency_ms":
+            return entry.speed_of(self.measure)
+        return entry.measure(self.measure)
+
+
+def _scaled(unit: str) -> Callable[[float], str]:
+    return lambda x: f"{formats.scaled(x)} {unit}"
+
+
+LATENCY = Cost(
+    "latency",
+    "latency_ms",
+    "latency at batch 1 (ms, median)",
+    lambda x: f"{formats.significant(x)} ms",
+)
+PARAMETERS = Cost("size", "parameters", "parameters", _scaled("parameters"))
+BYTES = Cost("size", "size_bytes", "size (bytes)", _scaled("bytes"))
+MACS = Cost("macs", "macs", "MACs for one input", _scaled("MACs"))
+
+
+@dataclass(frozen=True, eq=False)
+class Dot:
+    """A strategy's mean in a column, higher being better; "" is the teacher itself.
+
+    `strategy` is its label without what compresses the column's model.
+    """
+
+    label: str
+    strategy: str
+    y: float
+    words: str
+
+
+@dataclass(frozen=True, eq=False)
 class Column:
-    """A model at its place on the x-axis: a teacher, or a student by strategy."""
+    """A deployed model at its place on the x-axis: a teacher, or a student.
+
+    `taught_by` is there where the same model stands in another column too; `known` are
+    the labels of scratch and kd: label -> kind of mark.
+    """
 
     x: float
     model: str
     taught_by: str
-    teacher: float | None = None
-    means: tuple[tuple[str, float], ...] = ()
-    scratch: float | None = None
-    kd: float | None = None
+    dots: tuple[Dot, ...]
+    known: dict[str, str]
 
     @property
-    def values(self) -> list[float]:
-        """Every dot of the column."""
-        if self.teacher is not None:
-            return [self.teacher]
-        return [value for _, value in self.means]
+    def best(self) -> Dot:
+        return max(self.dots, key=lambda dot: dot.y)
 
-    @property
-    def best(self) -> tuple[str, float]:
-        return max(self.means, key=lambda item: item[1])
+    def lines(self, dot: Dot) -> list[str]:
+        """What a dot is: model, from which teacher if need be, by which strategy."""
+        words = [self.model]
+        if self.taught_by:
+            words.append(f"from {self.taught_by}")
+        if dot.label and not self.model.endswith(f" by {dot.label}"):
+            words.append(f"by {shorten(dot.strategy, 24)}")
+        return words
 
-
-AXES = {
-    "latency_ms": ("latency", "latency at batch 1 (ms, median)"),
-    "parameters": ("size", "parameters"),
-    "size_bytes": ("size", "size (bytes)"),
-}
+    def name(self, dot: Dot) -> str:
+        """A dot in a sentence: "small by kd", "big (teacher)"."""
+        return " ".join(self.lines(dot) + ([] if dot.label else ["(teacher)"]))
 
 
 def tradeoff_plots(sections: Sequence[Section]) -> list[Plot]:
-    """One plot for each dataset and recipe and each axis that has values."""
+    """One plot for each dataset and recipe and each cost that differs."""
     groups: dict[tuple[str, str, str], list[Section]] = defaultdict(list)
     for section in sections:
         dataset, _, recipe, protocol = section.setting
         groups[dataset, recipe, protocol].append(section)
-    plots = []
+    plots: list[Plot | None] = []
     for (dataset, recipe, _), group in groups.items():
         several = sum(key[0] == dataset for key in groups) > 1
-        stem = f"{dataset}-{recipe}" if several else dataset
-        for measure in ("latency_ms", _size_of(group)):
-            name, axis = AXES[measure]
-            columns, where = _columns(group, measure)
-            if len({column.x for column in columns}) < 2:
-                continue
-            plots.append(
-                Plot(
-                    kind="tradeoff",
-                    stem=f"overall-{_slug(stem)}-{name}",
-                    title=f"{dataset}: accuracy against {name}",
-                    alt=f"{group[0].headline.title} against {name} of {len(columns)} "
-                    f"models on {dataset}; the tables hold the numbers.",
-                    caption="Each column of dots is one student: every dot a "
-                    f"strategy's mean over seeds. Diamonds are teachers.{where}",
-                    draw=partial(draw_tradeoff, columns, axis, group[0]),
-                )
-            )
-    return plots
+        stem = f"overall-{_slug(f'{dataset}-{recipe}' if several else dataset)}"
+        what = "accuracy" if group[0].sign > 0 else "error"
+        title = f"{dataset}: {what} against"
+        plots += [
+            _column_plot(group, cost, f"{stem}-{cost.name}", f"{title} {cost.name}")
+            for cost in _costs(group)
+        ]
+        plots.append(training_plot(group, f"{stem}-training", f"{title} training time"))
+    return [plot for plot in plots if plot is not None]
 
 
-def _size_of(sections: Sequence[Section]) -> str:
-    """Parameters, or bytes where a model such as a tree has none to count."""
-    known = [e.measure("parameters") for s in sections for e in deployed(s)]
-    return "parameters" if all(known) else "size_bytes"
+def _costs(sections: Sequence[Section]) -> Iterator[Cost]:
+    """Latency, size, and MACs where all are known.
+
+    Size is bytes where a model such as a tree has no parameters to count, or where one
+    is compressed: its parameters may be as many as before.
+    """
+    entries = [entry for section in sections for entry in deployed(section)]
+    yield LATENCY
+    counted = all(e.measure("parameters") for e in entries)
+    compressed = any(e.record.run.compression for e in entries)
+    yield PARAMETERS if counted and not compressed else BYTES
+    if all(MACS.of(entry) for entry in entries):
+        yield MACS
 
 
 def _slug(text: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in text.lower())
 
 
-def _columns(sections: Sequence[Section], measure: str) -> tuple[list[Column], str]:
-    """The models with a value for the axis; speeds of the commonest machine only."""
+def _column_plot(
+    sections: Sequence[Section], cost: Cost, stem: str, title: str
+) -> Plot | None:
+    columns, note = _columns(sections, cost)
+    if len({column.x for column in columns}) < 2:
+        return None
+    headline = sections[0].headline
+    same = len({column.x for column in columns}) < len(columns)
+    apart = " Models that cost the same are set a little apart." if same else ""
+    places = [(column, dot) for column in columns for dot in column.dots]
+    diamonds = any(not dot.label for _, dot in places)
+    teachers = " Diamonds are teachers." if diamonds else ""
+    on = [places[i] for i in front([(column.x, dot.y) for column, dot in places])]
+    return Plot(
+        kind="tradeoff",
+        stem=stem,
+        title=title,
+        alt=f"{headline.title} against {cost.name} of {len(columns)} models; the "
+        "tables hold the numbers.",
+        caption="Each column of marks is one student: every mark a strategy's mean "
+        f"over seeds.{foot([dot.y for _, dot in places], sections[0])}{apart}{teachers}"
+        f" {sentence([column.name(dot) for column, dot in on])}{note}",
+        draw=partial(draw_tradeoff, columns, [dot for _, dot in on], cost, sections[0]),
+    )
+
+
+def _columns(sections: Sequence[Section], cost: Cost) -> tuple[list[Column], str]:
+    """The models with a value for the axis, and what the caption says of them."""
     entries = [(section, entry) for section in sections for entry in deployed(section)]
-    where = ""
-    if measure == "latency_ms":
-        names = [_machine(e) for _, e in entries if e.where]
-        if not names:
-            return [], ""
-        name = max(sorted(set(names)), key=names.count)
-        where = f" Latency on: {name}."
-        entries = [(s, e) for s, e in entries if e.where and _machine(e) == name]
+    note = ""
+    if cost is LATENCY:
+        entries, note = _on_one_machine(entries)
     found: dict[tuple[str, str], Column] = {}
     for section, entry in entries:
-        x = (
-            entry.measure(measure)
-            if measure != "latency_ms"
-            else entry.speed_of(measure)
-        )
-        if not x:
-            continue
-        column = _column(section, entry, x)
+        x = cost.of(entry)
         pair = "" if entry.role == "teacher" else section.pair
-        if column is not None:
-            found.setdefault((entry.model, pair), column)
-    return list(found.values()), where
+        if not x or (entry.model, pair) in found:
+            continue
+        means = _teacher(section, entry) if not pair else _students(section, entry)
+        if not means:
+            continue
+        taught_by = "+".join(map(model_of, section.teachers[:1])) or section.pair
+        found[entry.model, pair] = Column(
+            x,
+            shorten(entry.model, 24),
+            shorten(taught_by, 20) if pair else "",
+            tuple(_dots(section, means, f"{entry.model}, {cost.words(x)}")),
+            known_labels(section),
+        )
+    many = Counter(column.model for column in found.values())
+    return [
+        column if many[column.model] > 1 else replace(column, taught_by="")
+        for column in found.values()
+    ], note
+
+
+def _on_one_machine(
+    entries: Sequence[tuple[Section, Deployed]],
+) -> tuple[list[tuple[Section, Deployed]], str]:
+    """Those timed on the commonest machine, and which it is."""
+    names = [_machine(entry) for _, entry in entries if entry.where]
+    if not names:
+        return [], ""
+    name = max(sorted(set(names)), key=names.count)
+    kept = [(s, e) for s, e in entries if e.where and _machine(e) == name]
+    note = f" Latency on: {name}."
+    if any(entry.in_its_run for _, entry in kept):
+        note += (
+            " Models named with their strategy were timed when their training ended, "
+            "perhaps while others still trained: such times may be several times too "
+            "long."
+        )
+    return kept, note
 
 
 def _machine(entry: Deployed) -> str:
     return machine_name(entry.where, threads=False) if entry.where else ""
 
 
-def _column(section: Section, entry: Deployed, x: float) -> Column | None:
-    if entry.role == "teacher":
-        quality = entry.measure(section.headline.name)
-        if quality is None:
-            return None
-        return Column(x, entry.model, "", teacher=section.sign * quality)
-    means = {}
-    for standing in standings(section):
+def _teacher(section: Section, entry: Deployed) -> dict[str, Interval]:
+    quality = entry.measure(section.headline.name)
+    return {} if quality is None else {"": stats.interval([quality])}
+
+
+def _students(section: Section, entry: Deployed) -> dict[str, Interval]:
+    """By label, over the runs that deploy this network."""
+    found = {}
+    for label in section.runs:
         values = [
             record.measures.get(section.headline.name)
-            for record in section.finished(standing.label).values()
+            for record in section.finished(label).values()
             if identity(record) == identity(entry.record)
         ]
         known = [value for value in values if value is not None]
         if known:
-            means[standing.label] = section.sign * stats.interval(known).mean
-    if not means:
-        return None
-    return Column(
-        x,
-        entry.model,
-        "+".join(map(model_of, section.teachers[:1])) or section.pair,
-        means=tuple(means.items()),
-        scratch=means.get(section.baseline("scratch") or ""),
-        kd=means.get(section.baseline("kd") or ""),
-    )
+            found[label] = stats.interval(known)
+    return found
 
 
-def draw_tradeoff(columns: Sequence[Column], axis: str, section: Section) -> Figure:
-    """Dots over a logarithmic axis; each student's best strategy is named.
+def _dots(section: Section, means: dict[str, Interval], model: str) -> Iterator[Dot]:
+    for label, mean in means.items():
+        words = f"{label or 'teacher'}: {value(section, mean)}; {model}"
+        run = next(iter(section.runs[label].values())).run if label else None
+        plain = label.removesuffix(f"/{run.compression}") if run else ""
+        yield Dot(label, plain, section.sign * mean.mean, words)
 
-    The values are those of `section`'s headline, higher being better.
+
+def draw_tradeoff(
+    columns: Sequence[Column], on: Sequence[Dot], cost: Cost, section: Section
+) -> Figure:
+    """Marks over a logarithmic axis; each student's best strategy is named.
+
+    The values are those of `section`'s headline, higher being better; `on` are the
+    dots on the front.
     """
-    height = 4.6 if len(columns) < 9 else 6.0
-    figure = Figure(figsize=(7.4, height), layout="constrained")
+    figure = Figure(
+        figsize=(7.4, 4.6) if len(columns) <= CROWDED else (8.6, 6.6),
+        layout="constrained",
+    )
     axes = figure.subplots()
-    axes.set_xscale("log")
     low, high = min(c.x for c in columns), max(c.x for c in columns)
-    room = (high / low) ** 0.16
-    axes.set_xlim(low / room, high * room)
-    axes.set_xlabel(f"{axis}, logarithmic")
+    log_axis(axes, low, high, cost.axis)
     axes.set_ylabel(axis_title(section))
-    show_plain(axes.yaxis)
-    _ticks(axes, high / low)
     placed = _side_by_side(columns, (high / low) ** 0.025)
-    models = [column.model for column in columns]
-    shown = [_draw(axes, x, column, models) for x, column in placed]
-    dots = [(x, value) for x, column in placed for value in column.values]
-    _legend(axes)
-    values = [value for _, value in dots]
-    lowest = floor(values, least(section, values))
-    ends = [value for _, value in dots if value >= lowest]
-    margin = 0.1 * (max(ends) - min(ends) or 1.0)
-    axes.set_ylim(min(ends) - margin, max(ends) + margin)
-    _count_lower(axes, placed)
-    place_labels(figure, axes, shown, dots)
+    marks = [mark for x, column in placed for mark in _marks(x, column)]
+    draw_marks(axes, marks, section)
+    _stems(axes, placed)
+    legend(figure, {mark.kind for mark in marks}, "best mean (named)")
+    at = {dot: (x, dot.y) for x, column in placed for dot in column.dots}
+    line = draw_front(axes, [at[dot] for dot in on])
+    labels = [
+        (x, c.best.y, _label(c, len(columns) <= CROWDED or c.best in on))
+        for x, c in placed
+    ]
+    place_labels(figure, axes, labels, [*at.values(), *line])
     return figure
-
-
-def _count_lower(axes: Axes, placed: Sequence[tuple[float, Column]]) -> None:
-    """Say at the foot of a column how many of its dots lie below the frame."""
-    bottom = axes.get_ylim()[0]
-    for x, column in placed:
-        lower = sum(value < bottom for value in column.values)
-        if lower:
-            axes.annotate(
-                f"{lower} lower",
-                (x, bottom),
-                (5, 5),
-                textcoords="offset points",
-                fontsize=8,
-            )
-
-
-def _ticks(axes: Axes, decades: float) -> None:
-    subs = (1, 2, 3, 5, 7) if decades < 12 else (1, 2, 5) if decades < 1000 else (1,)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _tick(x: float) -> str:
-    for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if x >= factor:
-            return f"{x / factor:g}{prefix}"
-    return f"{x:g}"
 
 
 def _side_by_side(columns: Sequence[Column], step: float) -> list[tuple[float, Column]]:
@@ -222,35 +300,30 @@ def _side_by_side(columns: Sequence[Column], step: float) -> list[tuple[float, C
     ]
 
 
-def _draw(
-    axes: Axes, x: float, column: Column, models: list[str]
-) -> tuple[float, float, str]:
-    if column.teacher is not None:
-        axes.plot(x, column.teacher, "D", color=COLOURS[1], markersize=7)
-        return x, column.teacher, column.model
-    values = column.values
-    axes.plot([x, x], [min(values), max(values)], color=FAINT, linewidth=1, zorder=1)
-    axes.plot([x] * len(values), values, ".", color=FAINT, markersize=5, zorder=2)
-    label, best = column.best
-    axes.plot(x, best, "^", color=COLOURS[2], markersize=8, zorder=3)
-    for value, mark in ((column.scratch, "o"), (column.kd, "s")):
-        if value is not None:
-            colour = INK if mark == "o" else COLOURS[0]
-            axes.plot(x, value, mark, color=colour, markerfacecolor="none", zorder=4)
-    teacher = f" from {column.taught_by}" if models.count(column.model) > 1 else ""
-    told = "" if column.model.endswith(label) else f"\n{shorten(label, 24)}"
-    return x, best, f"{column.model}{teacher}{told}"
+def _marks(x: float, column: Column) -> Iterator[Mark]:
+    for dot in column.dots:
+        best = dot is column.best
+        if not dot.label:
+            yield Mark("teacher", x, dot.y, dot.words)
+        elif best:
+            yield Mark("best", x, dot.y, dot.words)
+        if dot.label in column.known:
+            yield Mark(column.known[dot.label], x, dot.y, dot.words)
+        elif dot.label and not best:
+            yield Mark("other", x, dot.y, dot.words)
 
 
-def _legend(axes: Axes) -> None:
-    for mark, colour, fill, label in (
-        ("D", COLOURS[1], COLOURS[1], "teacher"),
-        ("^", COLOURS[2], COLOURS[2], "best mean (named)"),
-        ("s", COLOURS[0], "none", "kd"),
-        ("o", INK, "none", "scratch"),
-        (".", FAINT, FAINT, "other strategies"),
-    ):
-        axes.plot(
-            [], [], mark, color=colour, markerfacecolor=fill, markersize=6, label=label
-        )
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, columnspacing=1)
+def _stems(axes: Axes, placed: Sequence[tuple[float, Column]]) -> None:
+    """A line through the marks of each column."""
+    for x, column in placed:
+        ys = [dot.y for dot in column.dots]
+        if len(ys) > 1:
+            axes.plot([x, x], [min(ys), max(ys)], color=FAINT, linewidth=1, zorder=1)
+
+
+def _label(column: Column, whole: bool) -> str:
+    """Its name and best strategy, the strategy only if `whole`."""
+    lines = column.lines(column.best)
+    return "\n".join(
+        line.removeprefix("by ") for line in lines if whole or line[:3] != "by "
+    )
