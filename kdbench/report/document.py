@@ -76,6 +76,12 @@ class Document:
         found = {s.slug: section_plots(s) for s in self.sections}
         return {**found, "": overall_plots(self.sections)}
 
+    def draw(self) -> None:
+        """Draw all plots, before they are asked for one by one."""
+        from kdbench.report.plots.ahead import draw_ahead
+
+        draw_ahead([plot for group in self.plots.values() for plot in group])
+
 
 @lru_cache(maxsize=2)
 def build(results: Results) -> Document:

@@ -14,5 +14,7 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
     """Write `folder`/plots/<stem>.svg, .pdf and .png for every plot."""
     target = folder / "plots"
     target.mkdir(parents=True, exist_ok=True)
-    plots = [plot for group in build(results).plots.values() for plot in group]
+    document = build(results)
+    document.draw()
+    plots = [plot for group in document.plots.values() for plot in group]
     return [path for plot in plots for path in save(plot, target)]

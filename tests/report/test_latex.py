@@ -178,6 +178,7 @@ def test_the_page_is_sound_without_compiling(written):
     known = re.findall(r"^@\w+\{([^,]+),", (written / "report.bib").read_text(), re.M)
     assert cited == set(known)
     assert "some2020thing" in cited
+    assert "Top-1 test accuracy at the last epoch: mean over seeds" in page
     labels = re.findall(r"\\label\{([^}]*)\}", page)
     assert len(labels) == len(set(labels))
     assert set(re.findall(r"\\ref\{([^}]*)\}", page)) <= set(labels)
@@ -211,6 +212,7 @@ def test_specials_are_escaped():
     assert tex.escape(r"a_b%c&d#e$f{g}h~i^j\k") == (
         r"a\_b\%c\&d\#e\$f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k"
     )
+    assert tex.escape("[x]*") == "{[}x{]}{*}"  # no options behind the end of a row
     assert tex.escape("---") == "-{}-{}-"
     assert tex.escape("日") == tex.UNKNOWN
     assert tex.escape("é ł ß ć") == r"\'{e} \l{} \ss{} \'{c}"

@@ -131,6 +131,16 @@ def test_equal_results_give_equal_bytes(make, tmp_path):
     before = first.read_bytes()
     (second,) = paper.render(make.standard(), tmp_path)
     assert second.read_bytes() == before
+    assert set(re.findall(rb"D:(\d{8})", before)) == {b"20260101"}  # the last record's
+    (empty,) = paper.render(make.results(), tmp_path)
+    assert set(re.findall(rb"D:(\d{8})", empty.read_bytes())) <= {b"19700101"}
+
+
+def test_what_aligns_numbers_is_not_seen(make, tmp_path):
+    (path,) = paper.render(make.standard(), tmp_path)
+    rows = [line.split() for line in text_of(path).splitlines() if line]
+    assert ["teacher", "90.00", "1"] in [row[:3] for row in rows]
+    assert ["scratch", "81.00", "±", "2.48", "3"] in [row[:5] for row in rows]
 
 
 def test_both_formats_have_the_same_blocks(results, tmp_path):

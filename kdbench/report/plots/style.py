@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -105,12 +105,28 @@ def styled() -> Iterator[None]:
         yield
 
 
-@lru_cache(maxsize=512)
-def drawn(plot: Plot) -> Drawn:
-    """The plot, drawn once for all who show it.
+_drawn: WeakKeyDictionary[Plot, Drawn] = WeakKeyDictionary()
 
-    Its layout is found once, and each format drawn once: `savefig` would do so twice.
-    """
+
+def drawn(plot: Plot) -> Drawn:
+    """The plot, drawn once for all who show it."""
+    if plot not in _drawn:
+        _drawn[plot] = _draw(plot)
+    return _drawn[plot]
+
+
+def is_drawn(plot: Plot) -> bool:
+    """Whether it is at hand."""
+    return plot in _drawn
+
+
+def remember(plot: Plot, found: Drawn) -> None:
+    """Keep what another process has drawn."""
+    _drawn[plot] = found
+
+
+def _draw(plot: Plot) -> Drawn:
+    """Its layout is found once, and each format drawn once: `savefig` does so twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
