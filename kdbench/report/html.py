@@ -115,6 +115,7 @@ class Chapter:
 def render(results: Results, folder: Path) -> Sequence[Path]:
     """Write `folder`/report.html."""
     document = build(results)
+    document.draw()
     ids = Ids()
     cards = _cards(document.cards, ids)
     everywhere = _links(document.sections, cards)

@@ -30,12 +30,10 @@ def draw_ahead(plots: Sequence[Plot]) -> None:
         return
     _todo[:] = todo
     try:
-        with ProcessPoolExecutor(
-            min(cores, 8), mp_context=multiprocessing.get_context("fork")
-        ) as pool:
-            for plot, found in zip(
-                todo, pool.map(_draw, range(len(todo))), strict=True
-            ):
+        forked = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(min(cores, 8), mp_context=forked) as pool:
+            done = pool.map(_draw, range(len(todo)))
+            for plot, found in zip(todo, done, strict=True):
                 remember(plot, found)
     except BrokenProcessPool:
         return  # one was killed, perhaps for memory: the rest are drawn one by one
