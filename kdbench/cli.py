@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdbench import compare_cli, export_cli, profile_cli, teacher_cli
+from kdbench import export_cli, profile_cli, report_cli, teacher_cli
 
 if TYPE_CHECKING:
     from kdbench.config import Suite
@@ -171,6 +171,13 @@ def run(
             help="Time the models when training is over; best on an idle machine.",
         ),
     ] = True,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report",
+            help="Write the report when all is done ('kdbench report' does it later).",
+        ),
+    ] = True,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the time went.")
     ] = False,
@@ -201,6 +208,7 @@ def run(
         threads=threads,
         profile=profile,
         speed=speed,
+        report=report,
     )
     stopping = Stopping(limit_s, since=began)
     raise SystemExit(Session(host, chosen, options, stopping).run())
@@ -236,47 +244,6 @@ def plan(
     host = Host(files=plugin or [])
     chosen = choose_suite(host, suite, strategy, pair, dataset, compress, seeds, epochs)
     listing.show_plan(host, chosen, out)
-
-
-@app.command()
-def report(
-    folder: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of records, one or more.")
-    ] = None,
-    to: Annotated[
-        Path | None, typer.Option(help="Where to write (default: FOLDER/report).")
-    ] = None,
-    formats: Annotated[
-        list[str] | None, typer.Option("--format", "-f", help="Only these formats.")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            "--against", metavar="published", help="Compare with published numbers."
-        ),
-    ] = None,
-    plugin: PLUGIN = None,
-    debug: DEBUG = False,  # noqa: ARG001
-) -> None:
-    """Write tables, plots and a page from records; trains nothing."""
-    from kdbench.catalogue import with_cards
-    from kdbench.plugins import Host
-    from kdbench.report import write
-    from kdbench.report.against import against
-    from kdbench.report.terminal import print_tables, wide_console
-    from kdbench.store import load
-
-    host, folders = Host(files=plugin or []), folder or [Path("results/digits")]
-    results = with_cards(host, load(folders))
-    if reference is not None:
-        results = against(results, reference)
-    names = formats or host.names("renderers")
-    renderers = [host.get("renderers", name).thing for name in names]
-    target = to or folders[0] / "report"
-    files = write(results, target, renderers)
-    print_tables(results, wide_console())
-    page = next((f for f in files if f.suffix == ".html"), target)
-    typer.echo(f"report: {page}")
 
 
 @app.command("list")
@@ -363,7 +330,12 @@ def _root(
     _ = version
 
 
-for _command in (compare_cli.compare, profile_cli.profile, export_cli.export):
+for _command in (
+    report_cli.report,
+    report_cli.compare,
+    profile_cli.profile,
+    export_cli.export,
+):
     app.command()(_command)
 
 if __name__ == "__main__":

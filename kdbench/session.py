@@ -65,6 +65,7 @@ class Options:
     profile: bool = False
     speed: bool = True
     """Whether models that were not timed yet are timed when all training is over."""
+    report: bool = True
 
 
 class Session:
@@ -286,7 +287,7 @@ class Session:
             self.late, self._timed = self.late or not ours, self._timed and ours
             results = load([self.folder], plan.ids)
             results = with_cards(self.host, results, self.folder if ours else None)
-            asked = only(results, plan.ids)
+            asked = results.only(plan.ids)
             print_tables(asked, self.console)
             page = self._report(results, problems)
         for table in self.profile.tables():
@@ -327,8 +328,10 @@ class Session:
             self.late, self._timed = True, False
             return []
 
-    def _report(self, results: Results, problems: list[str]) -> Path:
-        """Write the report; its page, or its folder. Problems are added to."""
+    def _report(self, results: Results, problems: list[str]) -> str:
+        """Write the report; where its page is. Problems are added to."""
+        if not self.options.report:
+            return f"none; 'kdbench report {self.folder}' writes it"
         target = self.folder / "report"
         files: list[Path] = []
         try:
@@ -336,7 +339,7 @@ class Session:
             files = write(results, target, renderers)
         except (UserError, OSError) as error:
             problems.append(str(error))
-        return next((f for f in files if f.suffix == ".html"), target)
+        return str(next((f for f in files if f.suffix == ".html"), target))
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False)
@@ -345,11 +348,6 @@ class Session:
 def known_records(folder: Path) -> list[Record]:
     """The records that lie there already; none where there is nothing."""
     return runs_in(folder) if folder.is_dir() else []
-
-
-def only(results: Results, ids: set[str]) -> Results:
-    """The results of these runs."""
-    return replace(results, records=[r for r in results.records if r.id in ids])
 
 
 def _make_writable(folder: Path) -> None:

@@ -23,7 +23,7 @@ from collections.abc import (
     Set,
 )
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -60,6 +60,10 @@ class Results:
     damaged: list[tuple[Path, str]]
     superseded: int
     cards: list[Card] = field(default_factory=list)
+
+    def only(self, ids: Set[str]) -> Results:
+        """The results of these runs."""
+        return replace(self, records=[r for r in self.records if r.id in ids])
 
 
 def machine(environment: Environment) -> tuple[str, str, str]:

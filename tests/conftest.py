@@ -82,6 +82,7 @@ def options(out: Path, **values: object) -> Options:
         "workers": 2,
         "executor": "here",
         "checkpoint_every_s": 60.0,
+        "report": False,
     }
     return Options(**{**known, **values})  # type: ignore[arg-type]
 

@@ -17,6 +17,7 @@ from kdbench.cli import main
 KDBENCH = [sys.executable, "-m", "kdbench.cli"]
 QUICK = [
     "--no-speed",
+    "--no-report",
     "--seeds",
     "1",
     "--epochs",
@@ -161,14 +162,14 @@ def kdbench_strategies():
 def test_one_failing_run_of_many(tmp_path, how, says):
     """Exit 1; the others finished; table, record and page give the reason."""
     write(tmp_path / "late.py", FAILS_LATE.replace("HOW", how))
-    arguments = [*QUICK[:-1], "late,scratch,kd", "--plugin", "late.py"]
+    arguments = [*QUICK[:-1], "late,scratch,kd", "--plugin", "late.py", "--report"]
     done = spawned("run", *arguments, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "1 failed" in done.stdout
     records = [
         json.loads(p.read_text())
         for p in (tmp_path / "results" / "digits").glob("*.json")
-        if not p.name.startswith("speed")
+        if not p.name.startswith(("speed", "strategy"))
     ]
     status = {r["run"]["label"]: r["status"] for r in records}
     assert status == {
@@ -187,6 +188,8 @@ def test_a_run_is_not_done_twice(tmp_path, kdbench):
     first = kdbench("run", *QUICK)
     assert first.returncode == 0, first.stderr
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+    assert "report: none; 'kdbench report results/digits' writes it" in first.stdout
+    assert not (tmp_path / "results" / "digits" / "report").exists()
     second = kdbench("run", *QUICK)
     assert "0 runs to do" in second.stdout
     assert {p: p.stat().st_mtime_ns for p in times} == times
@@ -220,7 +223,7 @@ def test_threads_are_chosen_and_on_record(tmp_path, kdbench):
     threads = {
         json.loads(path.read_text())["environment"]["threads"]
         for path in (tmp_path / "results" / "digits").glob("*.json")
-        if not path.name.startswith("speed")
+        if not path.name.startswith(("speed", "strategy"))
     }
     assert threads == {2}
 

@@ -245,7 +245,7 @@ def test_a_renderer_that_fails_costs_only_its_format(
     suite = helpers["suite"](
         company, datasets=["vec"], pairs=["plain"], strategies=["kd"]
     )
-    code = Session(company, suite, helpers["options"](tmp_path)).run()
+    code = Session(company, suite, helpers["options"](tmp_path, report=True)).run()
     printed = capsys.readouterr().out
     assert code == 1
     assert "Accuracy" in printed

@@ -183,7 +183,7 @@ def test_a_limit_reports_what_is_done_and_says_what_is_open(
     host, helpers, tmp_path, capsys
 ):
     suite = helpers["suite"](host, pairs=["digits-mlp"], strategies=["scratch", "kd"])
-    options = helpers["options"](tmp_path)
+    options = helpers["options"](tmp_path, report=True)
     assert Session(host, suite, options, After(10)).run() == 75
     said = capsys.readouterr().out
     assert "3 runs are open, and models are to be timed; the same command" in said

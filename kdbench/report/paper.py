@@ -7,7 +7,6 @@ is that of the last record.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,7 +41,6 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
                 root=str(root),
                 format="pdf",
                 ignore_system_fonts=True,
-                timestamp=0,
             )
         )
     return [path]
@@ -73,5 +71,5 @@ def _plain(block: Block) -> dict[str, Any]:
 
 
 def _escape(text: str) -> str:
-    """Text of an entry, of which Typst reads as markup what BibTeX would."""
-    return re.sub(r"[\\~^]", " ", re.sub(r"([&%#_$])", r"\\\1", text))
+    """Text of an entry. Of all signs Typst takes these two for LaTeX's."""
+    return text.replace("\\", " ").replace("$", r"\$")

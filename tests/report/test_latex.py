@@ -26,7 +26,7 @@ NASTY = (
 )
 BIB = r"""@inproceedings{some2020thing, author = {Gr{\"u}n, Åsa and Łoś, J. and 王, 力},
   title = {A {KD} Thing, 50\% \& \input{/etc/passwd} more_less}, booktitle = {Proc. #1},
-  year = 2020, doi = {10.1000/a_b%c}, url = {https://example.org/a_b}}"""
+  year = 2020, doi = {10.1000/a_b}, url = {https://example.org/a_b}}"""
 
 
 @lru_cache
@@ -200,6 +200,26 @@ def test_a_single_table_needs_booktabs_only(written):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "one.tex"]
     done = subprocess.run(command, cwd=written, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_a_long_table_runs_over_pages_with_its_heading(make, tmp_path):
+    many = [
+        record
+        for number in range(60)
+        for record in make.strategy(f"s{number:02}", [70 + number / 10, 70.5])
+    ]
+    latex.render(make.results(*make.standard().records, *many), tmp_path)
+    page = (tmp_path / "report.tex").read_text()
+    (table,) = re.findall(
+        r"\\begin\{longtable\}.{0,80}\n(\\caption\{\\textbf\{Accuracy.*?)\\end\{longt",
+        page,
+        re.DOTALL,
+    )
+    assert "Top-1 test accuracy at the last epoch" in table.partition("endfirsthead")[0]
+    assert table.count("Strategy}") == 2
+    assert r"\textbf{85.17" in table
+    assert_sound(compile_in(tmp_path, once=True))
 
 
 def test_equal_results_give_equal_files(results, written, tmp_path_factory):

@@ -254,8 +254,8 @@ def test_a_teacher_that_measures_otherwise_teaches_nobody(trained, session, host
     """Its weights are whole, and the data are not those that it was measured on."""
     folder, record = trained
     known = record.measures["top1"]
-    claimed = record.model_copy(update={"measures": {**record.measures, "top1": 12.5}})
-    write_record(folder, claimed)
+    measured = {"measures": {**record.measures, "top1": 12.5}, "correct": None}
+    write_record(folder, record.model_copy(update=measured))
     made, records, _ = session("first", strategies=["scratch", "dkd"])
     [failed] = made.failed
     assert failed.run.label == "dkd"

@@ -1,4 +1,4 @@
-"""`kdbench compare`: two folders of results, or two strategies.
+"""`kdbench report` and `kdbench compare`: what records say.
 
 Nothing heavy is imported before the command runs.
 """
@@ -9,6 +9,51 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def report(
+    folder: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of records, one or more.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Where to write (default: FOLDER/report).")
+    ] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", "-f", help="Only these formats.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="published", help="Compare with published numbers."
+        ),
+    ] = None,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", metavar="FILE", help="Load an unpackaged plugin."),
+    ] = None,
+    debug: Annotated[  # noqa: ARG001 - main() looks at it
+        bool, typer.Option("--debug", help="Show tracebacks of errors.")
+    ] = False,
+) -> None:
+    """Write tables, plots and a page from records; trains nothing."""
+    from kdbench.catalogue import with_cards
+    from kdbench.plugins import Host
+    from kdbench.report import write
+    from kdbench.report.against import against
+    from kdbench.report.terminal import print_tables, wide_console
+    from kdbench.store import load
+
+    host, folders = Host(files=plugin or []), folder or [Path("results/digits")]
+    results = with_cards(host, load(folders))
+    if reference is not None:
+        results = against(results, reference)
+    names = formats or host.names("renderers")
+    renderers = [host.get("renderers", name).thing for name in names]
+    target = to or folders[0] / "report"
+    files = write(results, target, renderers)
+    print_tables(results, wide_console())
+    page = next((f for f in files if f.suffix == ".html"), target)
+    typer.echo(f"report: {page}")
 
 
 def compare(
