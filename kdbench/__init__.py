@@ -32,9 +32,9 @@ if TYPE_CHECKING:
         UserError,
         hookimpl,
     )
+    from kdbench.frames import load_results
     from kdbench.losses import at_least_float32, soft_kl
     from kdbench.records import Recipe, Record, Run
-    from kdbench.store import load_results
     from kdbench.tasks import KINDS, Head, Task, label_loss, label_target
 
 __all__ = [
@@ -74,7 +74,7 @@ __all__ = [
 _ELSEWHERE = {"Record": "records", "Recipe": "records", "Run": "records"}
 _ELSEWHERE |= {"KINDS": "tasks", "Head": "tasks", "Task": "tasks"}
 _ELSEWHERE |= {"at_least_float32": "losses", "soft_kl": "losses"}
-_ELSEWHERE |= {"load_results": "store", "label_loss": "tasks", "label_target": "tasks"}
+_ELSEWHERE |= {"load_results": "frames", "label_loss": "tasks", "label_target": "tasks"}
 
 
 def __getattr__(name: str) -> object:

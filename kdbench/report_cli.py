@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+USUAL = Path("results/digits")
+
 
 def report(
     folder: Annotated[
@@ -43,7 +45,7 @@ def report(
     from kdbench.report.terminal import print_tables, wide_console
     from kdbench.store import load
 
-    host, folders = Host(files=plugin or []), folder or [Path("results/digits")]
+    host, folders = Host(files=plugin or []), folder or [USUAL]
     results = with_cards(host, load(folders))
     if reference is not None:
         results = against(results, reference)
@@ -95,20 +97,22 @@ def compare(
     from kdbench.store import load
 
     if Path(a).is_dir() and Path(b).is_dir():
+        sides = load([Path(a)]), load([Path(b)])
         found = comparing.compare_folders(
-            load([Path(a)]), load([Path(b)]), level=level, tolerance=tolerance
+            *sides, names=(a, b), level=level, tolerance=tolerance
         )
     else:
-        _check_labels(a, b)
-        folders = source or [Path("results/digits")]
+        _check_labels(a, b, source)
+        folders = source or [USUAL]
         found = comparing.compare_strategies(
             load(folders), a, b, level=level, tolerance=tolerance
         )
     if as_json:
         typer.echo(json.dumps(comparison.as_data(found), indent=1))
     else:
-        console = wide_console()
-        print_table(comparison.table(found), console)
+        console, rows = wide_console(), comparison.table(found)
+        print_table(rows, console)
+        console.print(rows.caption, style="dim", markup=False, highlight=False)
         changed = comparison.changes_table(found)
         if changed:
             print_table(changed, console)
@@ -117,7 +121,7 @@ def compare(
     raise typer.Exit(1 if found.worse else 0)
 
 
-def _check_labels(a: str, b: str) -> None:
+def _check_labels(a: str, b: str, source: list[Path] | None) -> None:
     """Refuse a folder beside a strategy, and folders that are not there."""
     from kdbench.api import UserError
 
@@ -127,5 +131,8 @@ def _check_labels(a: str, b: str) -> None:
                 f"{one} is a folder and {other} is none; give two folders of results, "
                 "or two strategies' labels and their folder with --in"
             )
-        if "/" in one and one.partition("/")[0] in (".", "..", ""):
-            raise UserError(f"no results folder {one}; check the path")
+    if source is None and not USUAL.is_dir():
+        raise UserError(
+            f"neither {a} nor {b} is a folder of results; check the paths, or, to "
+            "compare two strategies, name the folder of their runs with --in"
+        )

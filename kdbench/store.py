@@ -13,6 +13,7 @@ import gc
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import (
     Callable,
     Hashable,
@@ -26,7 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -34,9 +35,6 @@ from kdbench.api import UserError
 from kdbench.atomic import write_whole
 from kdbench.cards import Card
 from kdbench.records import Record, SpeedRecord, digest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SEAL = b'{\n "checksum": "%s",\n'
 """How a file begins, with the SHA-256 of what follows."""
@@ -52,7 +50,8 @@ class Results:
 
     `damaged` pairs each unreadable file with a one-line reason. `superseded` counts
     records left out because a newer one describes the same cell. `cards` describe the
-    strategies. Results are equal to themselves only.
+    strategies. `unsealed` counts files without a checksum, which older versions wrote.
+    Results are equal to themselves only.
     """
 
     records: list[Record]
@@ -60,6 +59,7 @@ class Results:
     damaged: list[tuple[Path, str]]
     superseded: int
     cards: list[Card] = field(default_factory=list)
+    unsealed: int = 0
 
     def only(self, ids: Set[str]) -> Results:
         """The results of these runs."""
@@ -123,8 +123,9 @@ def load(folders: Sequence[Path], wanted: Set[str] = frozenset()) -> Results:
     missing or holds no record, and where no folder holds a run.
     """
     found = _Found([], [], [], [])
+    once = {Path(folder).resolve(): Path(folder) for folder in folders}
     with _without_collection():
-        for folder in map(Path, folders):
+        for folder in once.values():
             before, bad = found.kept, len(found.damaged)
             for path in _files(folder):
                 found.read(path)
@@ -137,9 +138,11 @@ def load(folders: Sequence[Path], wanted: Set[str] = frozenset()) -> Results:
         raise UserError(f"no run in {where}; do 'kdbench run --out DIR' first")
     kept = _newest_runs(found.records, wanted)
     speed = _newest(found.speed, lambda s: (s.model, s.dataset, machine(s.environment)))
-    left_out = len(found.records) - len(kept) + len(found.speed) - len(speed)
+    copies = {(r.id, r.finished_at) for r in found.records}
+    left_out = len(copies) - len(kept) + len(found.speed) - len(speed)
     cards = {(card.strategy, card.code): card for card in found.cards}
-    return Results(kept, speed, found.damaged, left_out, list(cards.values()))
+    unsealed = len(found.unsealed)
+    return Results(kept, speed, found.damaged, left_out, list(cards.values()), unsealed)
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ class _Found:
     speed: list[SpeedRecord]
     cards: list[Card]
     damaged: list[tuple[Path, str]]
+    unsealed: list[Path] = field(default_factory=list)
 
     @property
     def kept(self) -> int:
@@ -157,10 +161,13 @@ class _Found:
 
     def read(self, path: Path) -> None:
         try:
-            one = _parse(*_read(path))
+            text, sealed = _read(path)
+            one = _parse(text, sealed)
         except (ValueError, OSError, RecursionError) as error:
             self.damaged.append((path, _reason(error)))
             return
+        if not sealed and b'"checksum"' not in text:
+            self.unsealed.append(path)
         if isinstance(one, Record):
             self.records.append(one)
         elif isinstance(one, SpeedRecord):
@@ -169,40 +176,15 @@ class _Found:
             self.cards.append(one)
 
 
-def load_results(*folders: Path | str) -> pd.DataFrame:
-    """One row for each run in these folders, merged as a report does; teachers too.
-
-    Columns: id, dataset, pair, recipe, strategy, label, family, seed, status, reason,
-    teachers and students (names joined by "+"), every measure by its name, every cost
-    as cost_NAME and every hyper-parameter as param_NAME; missing values are NaN.
-    """
-    import pandas as pd
-
-    found = load([Path(folder) for folder in folders])
-    return pd.DataFrame([_row(record) for record in found.records])
-
-
-def _row(record: Record) -> dict[str, object]:
-    run = record.run
-    row: dict[str, object] = {
-        "id": record.id,
-        "dataset": run.dataset,
-        "pair": run.pair,
-        "recipe": run.recipe.sentence(),
-        "strategy": run.strategy,
-        "label": run.label,
-        "family": record.family,
-        "seed": run.seed,
-        "status": record.status,
-        "reason": record.reason,
-        "teachers": "+".join(run.teachers),
-        "students": "+".join(run.students),
-    }
-    fixed = set(row)
-    for name, value in record.measures.items():
-        row[f"measure_{name}" if name in fixed else name] = value
-    row |= {f"cost_{name}": value for name, value in record.cost.items()}
-    return row | {f"param_{name}": value for name, value in run.params.items()}
+def check_protocol(results: Results) -> None:
+    """Raise UserError unless all records obey one protocol version."""
+    versions = Counter(record.run.protocol for record in results.records)
+    if len(versions) > 1:
+        counts = ", ".join(f"{n} of protocol {v}" for v, n in sorted(versions.items()))
+        raise UserError(
+            f"records of different protocol versions cannot stand in one report "
+            f"({counts}); keep them in separate folders, or run again"
+        )
 
 
 def _files(folder: Path) -> list[Path]:

@@ -41,6 +41,7 @@ ALLOWED = {
     "atomic": set(),
     "store": API | {"atomic"},
     "stats": API,
+    "frames": API | {"store"},
     "controls": API | {"scratch"},
     "scratch": API,
     "suites": API,

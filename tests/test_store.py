@@ -6,8 +6,9 @@ import pytest
 
 from kdbench.api import UserError
 from kdbench.cards import Card
+from kdbench.frames import load_results
 from kdbench.records import Recipe, Record, Run, SpeedRecord
-from kdbench.store import load, load_results, read_record, runs_in, write_record
+from kdbench.store import load, read_record, runs_in, write_record
 
 RECIPE = Recipe(epochs=2, milestones=())
 
@@ -249,3 +250,38 @@ def test_load_results_is_one_row_per_run(tmp_path):
     assert frame.loc["other", "teachers"] == "a+b"
     assert frame.loc["other", "param_seed"] == 1
     assert frame["agreement"].isna().all()
+
+
+def test_a_frame_tells_apart_what_a_report_does(tmp_path):
+    write_record(tmp_path / "a", make(engine=3))
+    write_record(tmp_path / "b", make(seed=1, compression="half", source="0"))
+    (tmp_path / "b" / "half.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"half\.json is left out: not complete JSON"):
+        frame = load_results(tmp_path / "a", tmp_path / "b")
+    frame = frame.set_index("seed").sort_index()
+    assert frame["engine"].to_list() == [3, make().run.engine]
+    assert frame["compression"].to_list() == ["", "half"]
+    assert frame.loc[0, ["headline", "code", "cpu"]].to_list() == ["top1", "1", "Xeon"]
+    write_record(tmp_path / "c", make(protocol="9"))
+    with pytest.raises(UserError, match="different protocol versions"):
+        load_results(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_folder_given_twice_supersedes_nothing(tmp_path):
+    write_record(tmp_path / "a", make())
+    write_record(tmp_path / "copy", make())
+    folder = tmp_path / "a"
+    found = load([folder, folder / ".." / "a", tmp_path / "copy"])
+    assert (len(found.records), found.superseded) == (1, 0)
+
+
+def test_files_without_a_checksum_are_counted(tmp_path):
+    path = write_record(tmp_path, make())
+    write_record(tmp_path, make(seed=1))
+    assert load([tmp_path]).unsealed == 0
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data, indent=3))  # laid out anew: it still has one
+    assert load([tmp_path]).unsealed == 0
+    del data["checksum"]
+    path.write_text(json.dumps(data))
+    assert load([tmp_path]).unsealed == 1

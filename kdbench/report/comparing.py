@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdbench import stats
 from kdbench.api import UserError, unknown
 from kdbench.records import Record, digest
 from kdbench.report import formats
-from kdbench.report.comparison import Compared, Comparison, Verdict
+from kdbench.report.comparison import Compared, Comparison, Overall, Verdict
 from kdbench.report.items import Bits
 from kdbench.report.sections import Section, check_protocol, sections
-from kdbench.stats import Paired
 from kdbench.store import Results
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+CONSTANT_SEEDS = 3
+"""From so many seeds on the same difference in each is taken for one: that few items
+of a test set differ alike by chance is likely for two, and hardly for more."""
+
 
 def compare_folders(
-    before: Results, after: Results, *, level: float = 0.05, tolerance: float = 0.0
+    before: Results,
+    after: Results,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    level: float = 0.05,
+    tolerance: float = 0.0,
 ) -> Comparison:
     """Every strategy of two results, matched by dataset, pair, recipe and label.
 
@@ -40,21 +49,25 @@ def compare_folders(
             f"A obeys protocol {a} and B protocol {b}: such numbers cannot be "
             "compared; run one of them again"
         )
-    ours, theirs = _cells(before), _cells(after)
+    ours, theirs = _cells(before, "A"), _cells(after, "B")
     if not ours.keys() & theirs.keys():
         raise UserError(
             "A and B have no strategy in common on the same dataset, pair and recipe "
             f"(A: {_some(ours)}; B: {_some(theirs)}); to compare two strategies give "
             "their labels, and their folder with --in"
         )
-    pairs = [
-        _Both(_title(section), label, section, _runs(ours, key), _runs(theirs, key))
-        for key in dict.fromkeys((*ours, *theirs))
-        for section, label in [(ours | theirs)[key]]
-    ]
-    rows, overall = _judged(pairs, level, tolerance)
+    keys = dict.fromkeys((*ours, *theirs))
+    recipes = Counter(key[:2] for key in {key[:3]: None for key in keys})
+    pairs = []
+    for key in keys:
+        section, label = (ours | theirs)[key]
+        title = _title(section, with_recipe=recipes[key[:2]] > 1)
+        pairs.append(_Both(title, label, section, _runs(ours, key), _runs(theirs, key)))
+    rows = _judged(pairs, level, tolerance, skips_count=True)
     changes = tuple(_changes(before.records, after.records))
-    return Comparison(("A", "B"), rows, overall, changes, level, tolerance)
+    damaged = _named((*before.damaged, *after.damaged))
+    found = (rows, _overall(rows), changes, damaged)
+    return Comparison(names, *found, level, tolerance)
 
 
 def compare_strategies(
@@ -72,14 +85,10 @@ def compare_strategies(
     both = [section for section in found if a in section.runs and b in section.runs]
     if not both:
         raise UserError(f"no setting has runs of both {a} and {b}")
-    pairs = [
-        _Both(
-            section.title, f"{b} against {a}", section, section.runs[a], section.runs[b]
-        )
-        for section in both
-    ]
-    rows, overall = _judged(pairs, level, tolerance)
-    return Comparison((a, b), rows, overall, (), level, tolerance)
+    pairs = [_Both(s.title, f"{b} against {a}", s, s.runs[a], s.runs[b]) for s in both]
+    rows = _judged(pairs, level, tolerance, skips_count=False)
+    told = (rows, _overall(rows), (), _named(results.damaged))
+    return Comparison((a, b), *told, level, tolerance)
 
 
 # --- matching -------------------------------------------------------------------------
@@ -96,10 +105,11 @@ class _Both:
     b: Mapping[int, Record]
 
 
-Cells = dict[Hashable, tuple[Section, str]]
+Key = tuple[str, str, str, str]
+Cells = dict[Key, tuple[Section, str]]
 
 
-def _cells(results: Results) -> Cells:
+def _cells(results: Results, side: str) -> Cells:
     """Strategies by what must be equal in A and B; the engine is not."""
     check_protocol(results)
     cells: Cells = {}
@@ -107,22 +117,30 @@ def _cells(results: Results) -> Cells:
         described = section.recipe.described()
         del described["lr_by_model"]
         for label in section.runs:
-            cells[section.dataset, section.pair, digest(described), label] = (
-                section,
-                label,
-            )
+            key = (section.dataset, section.pair, digest(described), label)
+            if key in cells:
+                raise UserError(
+                    f"{side} holds {label} on {_title(section)} twice, by engines of "
+                    "different versions; keep these in folders of their own"
+                )
+            cells[key] = (section, label)
     return cells
 
 
-def _runs(cells: Cells, key: Hashable) -> Mapping[int, Record]:
+def _runs(cells: Cells, key: Key) -> Mapping[int, Record]:
     if key not in cells:
         return {}
     section, label = cells[key]
     return section.runs[label]
 
 
-def _title(section: Section) -> str:
-    return f"{section.dataset} / {section.pair}"
+def _title(section: Section, *, with_recipe: bool = False) -> str:
+    title = f"{section.dataset} / {section.pair}"
+    return f"{title}: {section.recipe.sentence()}" if with_recipe else title
+
+
+def _named(damaged: Sequence[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(path), reason) for path, reason in damaged)
 
 
 def _some(cells: Cells) -> str:
@@ -136,9 +154,9 @@ def _some(cells: Cells) -> str:
 
 
 def _judged(
-    pairs: Sequence[_Both], level: float, tolerance: float
-) -> tuple[tuple[Compared, ...], Paired | None]:
-    rows = [_compared(pair) for pair in pairs]
+    pairs: Sequence[_Both], level: float, tolerance: float, *, skips_count: bool
+) -> tuple[Compared, ...]:
+    rows = [_compared(pair, skips_count=skips_count) for pair in pairs]
     adjusted = stats.holm(
         {
             i: row.difference.p_value
@@ -148,41 +166,46 @@ def _judged(
     )
     judged = []
     for i, row in enumerate(rows):
-        p, verdict = adjusted.get(i), row.verdict
-        clear = verdict == "not significant" and p is not None and p < level
-        if clear and row.difference and row.difference.mean > 0:
-            verdict = "better"
-        elif clear and row.difference and row.difference.mean < -tolerance:
-            verdict = "worse"
+        p, gain, verdict = adjusted.get(i), row.difference, row.verdict
+        if gain and verdict in ("not significant", "fails in A", "not tested"):
+            constant = gain.p_value is None and gain.n >= CONSTANT_SEEDS
+            if constant or (p is not None and p < level):
+                if gain.mean < -tolerance:
+                    verdict = "worse"
+                elif gain.mean > 0 and verdict != "fails in A":
+                    verdict = "better"
         judged.append(replace(row, p_holm=p, verdict=verdict))
-    return tuple(judged), _overall(rows)
+    return tuple(judged)
 
 
-def _compared(pair: _Both) -> Compared:
+def _compared(pair: _Both, *, skips_count: bool) -> Compared:
     name, sign = pair.section.headline.name, pair.section.sign
     a, b = (_values(runs, name) for runs in (pair.a, pair.b))
     common = sorted(a.keys() & b.keys())
     made = Compared(
+        dataset=pair.section.dataset,
         setting=pair.title,
         label=pair.label,
         headline=pair.section.headline,
         digits=pair.section.digits,
-        a=stats.interval(list(a.values())).mean if a else None,
-        b=stats.interval(list(b.values())).mean if b else None,
-        verdict=_first_verdict(pair, a, b),
+        verdict=_first_verdict(pair, a, b, skips_count=skips_count),
         compressed=any(r.run.compression for r in (*pair.a.values(), *pair.b.values())),
     )
     if not common:
         return made
+    ours, theirs = [b[s] for s in common], [a[s] for s in common]
     made = replace(
         made,
+        a=stats.interval(theirs).mean,
+        b=stats.interval(ours).mean,
         by_seed={s: sign * (b[s] - a[s]) for s in common},
-        difference=stats.paired(
-            [sign * b[s] for s in common], [sign * a[s] for s in common]
-        ),
+        difference=stats.paired([sign * v for v in ours], [sign * v for v in theirs]),
     )
     if a == b and made.verdict in ("not significant", "not tested"):
         return replace(made, verdict="identical")
+    untested = made.difference is not None and made.difference.p_value is None
+    if untested and made.verdict == "not significant":
+        made = replace(made, verdict="not tested")
     return replace(
         made,
         p_sign_flip=stats.sign_flip(list(made.by_seed.values())),
@@ -196,18 +219,24 @@ def _values(runs: Mapping[int, Record], name: str) -> dict[int, float]:
 
 
 def _first_verdict(
-    pair: _Both, a: Mapping[int, float], b: Mapping[int, float]
+    pair: _Both,
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    *,
+    skips_count: bool,
 ) -> Verdict:
     """Before any test of the values."""
     if not pair.b:
         return "only in A"
     if not pair.a:
         return "only in B"
-    lost = [s for s in a if s in pair.b and pair.b[s].status == "failed"]
-    if lost:
-        return "fails now"
+    lost = {pair.b[s].status for s in a if s in pair.b}
+    if "failed" in lost:
+        return "fails in B"
+    if skips_count and "skipped" in lost:
+        return "skipped in B"
     if any(s in pair.a and pair.a[s].status == "failed" for s in b):
-        return "finishes now"
+        return "fails in A"
     return "not significant" if len(a.keys() & b.keys()) > 1 else "not tested"
 
 
@@ -225,19 +254,27 @@ def _items(runs: Sequence[tuple[Record, Record]]) -> tuple[float, float] | None:
     return (found.low, found.high) if found else None
 
 
-def _overall(rows: Sequence[Compared]) -> Paired | None:
+def _overall(rows: Sequence[Compared]) -> Overall | None:
     """Mean over the rows for each seed, then over the seeds that all rows have.
 
-    Of the rows whose headline is the first one's; compressed students apart, who repeat
-    their source. None of fewer than two rows.
+    Of the commonest scale; compressed students apart, who repeat their source. None of
+    fewer than two rows.
     """
-    kept = [r for r in rows if r.by_seed and not r.compressed]
-    kept = [r for r in kept if r.headline == kept[0].headline]
+    known = [row for row in rows if row.by_seed and not row.compressed]
+    scales = [row.scale for row in known]
+    kept = [r for r in known if scales.count(r.scale) == max(map(scales.count, scales))]
+    kept = [row for row in kept if row.scale == kept[0].scale]
     seeds = set.intersection(*(set(r.by_seed) for r in kept)) if kept else set()
     if len(kept) < 2 or not seeds:
         return None
     means = [statistics.fmean(r.by_seed[s] for r in kept) for s in sorted(seeds)]
-    return stats.paired(means, [0.0] * len(means))
+    unit = kept[0].headline.gain_unit
+    return Overall(
+        stats.paired(means, [0.0] * len(means)),
+        len(kept),
+        f" {unit}" if unit else "",
+        max(row.digits for row in kept),
+    )
 
 
 def _changes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from kdbench.records import Headline
@@ -13,10 +13,11 @@ from kdbench.report.tables import Cell, Column, Row, Table, word
 from kdbench.stats import Paired
 
 Verdict = Literal[
-    "fails now",
+    "fails in B",
+    "skipped in B",
     "worse",
     "better",
-    "finishes now",
+    "fails in A",
     "not significant",
     "not tested",
     "identical",
@@ -25,10 +26,11 @@ Verdict = Literal[
 ]
 
 ORDER: dict[Verdict, str] = {
-    "fails now": "with a run that fails now",
+    "fails in B": "with a run that fails in B",
+    "skipped in B": "with a run that is skipped in B",
     "worse": "significantly worse",
     "better": "significantly better",
-    "finishes now": "with a run that failed before",
+    "fails in A": "with a run that fails in A",
     "not significant": "not significantly different",
     "not tested": "not tested",
     "identical": "identical",
@@ -43,7 +45,7 @@ COLUMNS = (
     Column("measure", "Measure", numeric=False, level=4),
     Column("a", "A", level=2),
     Column("b", "B", level=2),
-    Column("difference", "B against A"),
+    Column("difference", "B - A"),
     Column("half_width", "95% half-width", level=9),
     Column("n", "n", level=3),
     Column("p_value", "p", "t-test", level=5),
@@ -55,31 +57,32 @@ COLUMNS = (
 )
 
 CAPTION = (
-    "Differences are B - A over the seeds that both finished (paired by seed; positive "
-    "where B is better) ± half-width of the 95% t-interval. Better and worse: paired "
-    "t-test over seeds, two-sided, Holm-adjusted over all rows that are not identical, "
-    "significant at {level}{tolerance}. Sign flip: the permutation test of the same "
-    "differences, not adjusted. Items: 95% bootstrap interval of the difference over "
-    "test items, the trained students as they are: it says nothing about other "
-    "trainings. Identical: the same value for every seed."
+    "A is {a}, B is {b}. Means over the n seeds that finished in both, and their "
+    "difference, paired by seed, ± half-width of the 95% t-interval; positive where B "
+    "is better. Better and worse: paired t-test over seeds, two-sided, Holm-adjusted "
+    "over all rows that are not identical, significant at {level}{tolerance}; or the "
+    "same difference in each of 3 seeds or more, for which there is no t-test. "
+    "Identical: the same value for every seed."
 )
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One strategy in one setting, in A and in B.
+    """One strategy in one setting, in A and in B, over the seeds that both finished.
 
-    `by_seed` holds B - A for the seeds that both finished, turned so that positive is
-    better, `difference` their mean; `items` is its bootstrap interval over test items.
+    `by_seed` holds B - A for each, turned so that positive is better, `difference`
+    their mean; `items` is its 95% bootstrap interval over test items, which says
+    nothing about other trainings.
     """
 
+    dataset: str
     setting: str
     label: str
     headline: Headline
     digits: int
-    a: float | None
-    b: float | None
     verdict: Verdict
+    a: float | None = None
+    b: float | None = None
     by_seed: Mapping[int, float] = field(default_factory=dict)
     compressed: bool = False
     difference: Paired | None = None
@@ -87,40 +90,66 @@ class Compared:
     p_sign_flip: float | None = None
     items: tuple[float, float] | None = None
 
+    @property
+    def scale(self) -> tuple[Headline, str]:
+        """What must be equal for differences to be averaged."""
+        return self.headline, "" if self.headline.unit else self.dataset
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Mean difference over `rows` rows of one scale, paired by seed."""
+
+    difference: Paired
+    rows: int
+    unit: str
+    digits: int
+
 
 @dataclass(frozen=True)
 class Comparison:
     """What came of it: a row for each strategy and setting, and what else differs.
 
-    `overall` is the mean difference over the rows with one unit, paired by seed.
+    `damaged` are the files that were left out, each with its reason.
     """
 
     names: tuple[str, str]
     rows: tuple[Compared, ...]
-    overall: Paired | None
+    overall: Overall | None
     changes: tuple[tuple[str, str, str], ...] = ()
+    damaged: tuple[tuple[str, str], ...] = ()
     level: float = 0.05
     tolerance: float = 0.0
 
     @property
     def worse(self) -> list[Compared]:
         """What should stop a change."""
-        return [row for row in self.rows if row.verdict in ("worse", "fails now")]
+        bad = ("worse", "fails in B", "skipped in B")
+        return [row for row in self.rows if row.verdict in bad]
 
 
 def table(comparison: Comparison) -> Table:
     """A row for each strategy and setting, those that are worse first."""
     order = list(ORDER)
     rows = sorted(comparison.rows, key=lambda row: order.index(row.verdict))
-    tolerance = comparison.tolerance
+    a, b = comparison.names
+    units = {row.headline.gain_unit for row in rows}
+    unit = units.pop() if len(units) == 1 else ""
     return Table(
         key="comparison",
-        title=f"{comparison.names[1]} against {comparison.names[0]}",
+        title=f"{b} against {a}",
         caption=CAPTION.format(
+            a=a,
+            b=b,
             level=comparison.level,
-            tolerance=f", worse only by more than {tolerance:g}" if tolerance else "",
+            tolerance=f", worse only by more than {comparison.tolerance:g}"
+            if comparison.tolerance
+            else "",
         ),
-        columns=COLUMNS,
+        columns=tuple(
+            replace(column, unit=unit) if column.key == "difference" else column
+            for column in COLUMNS
+        ),
         rows=tuple(map(_row, rows)),
     )
 
@@ -129,6 +158,8 @@ def _row(row: Compared) -> Row:
     unit = f" ({row.headline.unit})" if row.headline.unit else ""
     low, high = row.items or (None, None)
     gain = row.difference
+    half, p = (gain.half_width, gain.p_value) if gain else (None, None)
+    count = gain.n if gain else 0
     return Row(
         (
             word(row.setting),
@@ -140,15 +171,9 @@ def _row(row: Compared) -> Row:
                 gain.mean if gain else None,
                 formats.spread(gain, row.digits, signed=True),
             ),
-            Cell(
-                gain.half_width if gain else None,
-                formats.fixed(gain.half_width if gain else None, row.digits),
-            ),
-            Cell(gain.n if gain else 0, str(gain.n if gain else 0)),
-            Cell(
-                gain.p_value if gain else None,
-                formats.p_value(gain.p_value if gain else None),
-            ),
+            Cell(half, formats.fixed(half, row.digits)),
+            Cell(count, str(count)),
+            Cell(p, formats.p_value(p)),
             Cell(row.p_holm, formats.p_value(row.p_holm)),
             Cell(row.p_sign_flip, formats.p_value(row.p_sign_flip)),
             Cell(low, formats.fixed(low, row.digits)),
@@ -180,18 +205,25 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     yield f"{formats.plural(len(comparison.rows), 'comparison')}: {found}."
     overall = comparison.overall
     if overall:
-        digits = max(row.digits for row in comparison.rows)
-        gain = formats.spread(overall, digits, signed=True)
-        p = formats.p_value(overall.p_value)
-        seeds = formats.plural(overall.n, "seed")
-        yield f"Mean over them, paired by seed: {gain} ({seeds}, p {p})."
+        gain = formats.spread(overall.difference, overall.digits, signed=True)
+        p = overall.difference.p_value
+        tested = f", p {formats.p_value(p)}" if p is not None else ""
+        yield (
+            f"Mean over {overall.rows} of them, paired by seed: {gain}{overall.unit} "
+            f"({formats.plural(overall.difference.n, 'seed')}{tested})."
+        )
     if many["not tested"]:
         yield (
-            "Not tested: fewer than two seeds stand in both, so no difference can be "
-            "told from chance; run with --seeds 3 or more."
+            "Not tested: fewer than two seeds finished in both, or two with the same "
+            "difference; no difference can be told from chance there."
         )
     if many["not significant"]:
         yield "Not significant does not mean equal: few seeds show only large changes."
+    if many["only in A"]:
+        yield "What is only in A was not compared, and does not count as worse."
+    if comparison.damaged:
+        yield f"{formats.plural(len(comparison.damaged), 'damaged file')} left out:"
+        yield from (f"  {path}: {reason}" for path, reason in comparison.damaged)
 
 
 def as_data(comparison: Comparison) -> dict[str, object]:
@@ -212,6 +244,10 @@ def as_data(comparison: Comparison) -> dict[str, object]:
         "changes": [
             dict(zip(("what", "a", "b"), change, strict=True))
             for change in comparison.changes
+        ],
+        "damaged": [
+            dict(zip(("file", "reason"), one, strict=True))
+            for one in comparison.damaged
         ],
         "summary": list(sentences(comparison)),
     }

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from kdbench.api import UserError
 from kdbench.records import Headline, Recipe, Record, SpeedRecord, digest
 from kdbench.store import Results
+from kdbench.store import check_protocol as check_protocol
 
 Setting = tuple[str, str, str, str]
 
@@ -146,17 +146,6 @@ def sections(results: Results) -> list[Section]:
     ]
 
 
-def check_protocol(results: Results) -> None:
-    """Raise UserError unless all records obey one protocol version."""
-    versions = Counter(record.run.protocol for record in results.records)
-    if len(versions) > 1:
-        counts = ", ".join(f"{n} of protocol {v}" for v, n in sorted(versions.items()))
-        raise UserError(
-            f"records of different protocol versions cannot stand in one report "
-            f"({counts}); keep them in separate folders, or run again"
-        )
-
-
 def _titles(by_setting: dict[Setting, list[Record]]) -> dict[Setting, str]:
     """Dataset and pair, and what else is needed to tell two settings apart."""
     titles = {setting: f"{setting[0]} / {setting[1]}" for setting in by_setting}
@@ -189,6 +178,7 @@ def _section(
     for record in own:
         runs[record.run.label][record.run.seed] = record
     teacher, teachers, notes = _teachers(own, known)
+    notes += filter(None, (_mixed(label, seeds) for label, seeds in runs.items()))
     return Section(
         setting=setting,
         title=title,
@@ -200,6 +190,19 @@ def _section(
         speed=[record for record in speed if record.dataset == setting[0]],
         notes=notes,
     )
+
+
+def _mixed(label: str, seeds: Mapping[int, Record]) -> str:
+    """What a reader must know of a label whose runs are not of one kind."""
+    runs = [record.run for record in seeds.values()]
+    kinds = {
+        "versions of its code": len({run.code.get("strategy") for run in runs}),
+        "settings of its hyper-parameters": len({str(run.params) for run in runs}),
+    }
+    found = [f"{many} {kind}" for kind, many in kinds.items() if many > 1]
+    if not found:
+        return ""
+    return f"{label}: its runs are of {' and '.join(found)}; their mean mixes them."
 
 
 def _teachers(

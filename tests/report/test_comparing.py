@@ -85,17 +85,91 @@ def test_a_run_that_fails_now_is_worse_however_the_others_fare(make):
     found = compare_folders(
         results(make, kd=KD), results(make, kd=[*shifted(KD, 1, 1.1, 0.9, 1)[:3], None])
     )
-    assert verdicts(found) == {"kd": "fails now"}
+    assert verdicts(found) == {"kd": "fails in B"}
     assert found.worse
     back = compare_folders(results(make, kd=[*KD[:3], None]), results(make, kd=KD))
-    assert verdicts(back) == {"kd": "finishes now"}
+    assert verdicts(back) == {"kd": "fails in A"}
     assert not back.worse
+
+
+def test_what_failed_before_can_be_worse_now(make):
+    before = results(make, kd=[*KD, None])
+    after = [*shifted(KD, -9.0, -9.3, -8.9, -9.1), 70.0]
+    assert verdicts(compare_folders(before, results(make, kd=after))) == {"kd": "worse"}
+
+
+def test_a_run_that_is_skipped_now_is_lost(make):
+    skipped = make.record("kd", 0, status="skipped", reason="no features")
+    found = compare_folders(results(make, kd=[83.0]), make.results(skipped))
+    assert verdicts(found) == {"kd": "skipped in B"}
+    assert found.worse
+
+
+def test_the_same_loss_in_every_seed_counts_from_three_on(make):
+    lost = results(make, kd=shifted(KD, -2.0, -2.0, -2.0, -2.0))
+    assert verdicts(compare_folders(results(make, kd=KD), lost)) == {"kd": "worse"}
+    assert verdicts(compare_folders(lost, results(make, kd=KD))) == {"kd": "better"}
+    two = results(make, kd=KD[:2]), results(make, kd=shifted(KD[:2], -2.0, -2.0))
+    assert verdicts(compare_folders(*two)) == {"kd": "not tested"}
+
+
+def test_means_are_over_the_seeds_of_both(make):
+    found = compare_folders(
+        results(make, kd=[80.0, 82.0, 99.0]), results(make, kd=[81.0, 85.0])
+    )
+    [row] = found.rows
+    assert (row.a, row.b, row.difference.mean, row.difference.n) == (81, 83, 2, 2)
+
+
+def test_errors_of_several_datasets_have_no_mean(make):
+    def errors(*scales):
+        records = [
+            make.record(
+                label,
+                seed,
+                0.0,
+                headline=RMSE,
+                measures={"rmse": scale * (1 + seed / 10)},
+                run={"dataset": dataset},
+            )
+            for dataset, label, scale in scales
+            for seed in range(3)
+        ]
+        return make.results(*records)
+
+    found = compare_folders(
+        errors(("a", "kd", 1.0), ("b", "kd", 1000.0), ("b", "dkd", 900.0)),
+        errors(("a", "kd", 1.5), ("b", "kd", 999.0), ("b", "dkd", 898.0)),
+    )
+    assert found.overall.rows == 2
+    assert found.overall.difference.mean == pytest.approx(np.mean([1.1, 2.2]) + 0.0)
+
+
+def test_two_engines_on_one_side_are_refused(make):
+    newer = [make.record("kd", s, v, run={"engine": 99}) for s, v in enumerate(KD)]
+    both = make.results(*make.strategy("kd", KD), *newer)
+    with pytest.raises(UserError, match="B holds kd on digits / big-small twice"):
+        compare_folders(results(make, kd=KD), both)
+
+
+def test_two_recipes_of_one_pair_are_told_apart(make):
+    longer = make.recipe.model_copy(update={"epochs": 9})
+    both = make.results(
+        *make.strategy("kd", KD),
+        *(make.record("kd", s, v, run={"recipe": longer}) for s, v in enumerate(KD)),
+    )
+    titles = {row.setting for row in compare_folders(both, both).rows}
+    assert {t.partition(" epochs")[0] for t in titles} == {
+        "digits / big-small: 4",
+        "digits / big-small: 9",
+    }
 
 
 def test_one_seed_is_not_tested(make):
     found = compare_folders(results(make, kd=[80.0]), results(make, kd=[60.0]))
     assert verdicts(found) == {"kd": "not tested"}
     assert any("fewer than two seeds" in text for text in sentences(found))
+    assert not found.worse
     same = compare_folders(results(make, kd=[80.0]), results(make, kd=[80.0]))
     assert verdicts(same) == {"kd": "identical"}
 
@@ -133,10 +207,10 @@ def test_overall_is_the_mean_of_each_seed(make):
         ),
     )
     means = np.mean([by["scratch"], by["kd"]], axis=0)
-    assert found.overall.mean == pytest.approx(means.mean())
-    assert found.overall.p_value == pytest.approx(
-        reference.ttest_1samp(means, 0.0).pvalue
-    )
+    overall = found.overall.difference
+    assert (found.overall.rows, found.overall.unit) == (2, " points")
+    assert overall.mean == pytest.approx(means.mean())
+    assert overall.p_value == pytest.approx(reference.ttest_1samp(means, 0.0).pvalue)
 
 
 def write(folder, found):
@@ -162,6 +236,10 @@ def test_the_exit_code_is_for_ci(make, tmp_path):
         "kd": "worse",
         "scratch": "identical",
     }
+    (tmp_path / "b" / "half.json").write_text("{")
+    damaged = run(app, ["compare", before, after])
+    assert "1 damaged file left out" in damaged.output
+    assert "half.json: not complete JSON" in damaged.output
     told = run(app, ["compare", "scratch", "kd", "--in", before])
     assert told.exit_code == 0
     assert "kd against scratch" in told.output
@@ -171,13 +249,14 @@ def test_the_exit_code_is_for_ci(make, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["results/nothing-here", "kd"], "kd"),
-        (["./gone", "./gone too"], "no results folder ./gone"),
+        (["gone", "kd", "--in", "{folder}"], "unknown strategy 'gone'"),
+        (["gone/digits", "./gone too"], "neither gone/digits nor ./gone too is"),
         (["{folder}", "kd"], "is a folder and kd is none"),
         (["kd", "dkd", "--in", "{folder}"], "unknown strategy 'dkd'"),
     ],
 )
-def test_bad_input_is_told_in_words(make, tmp_path, arguments, words):
+def test_bad_input_is_told_in_words(make, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
     folder = write(tmp_path / "a", results(make, kd=KD))
     chosen = [a.format(folder=folder) for a in arguments]
     found = CliRunner().invoke(app, ["compare", *chosen])

@@ -199,7 +199,8 @@ from pathlib import Path
 from rich.console import Console
 from kdbench.report import BUILTIN, write
 from kdbench.report.terminal import print_tables
-from kdbench.store import load, load_results
+from kdbench.frames import load_results
+from kdbench.store import load
 heavy = {"matplotlib", "pandas", "jinja2", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 found = load([Path(sys.argv[1])])
