@@ -325,4 +325,6 @@ def test_a_report_needs_only_the_records(tmp_path, kdbench):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "r" / "report.html").is_file()
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "The student alone, on the labels" in page  # its card is beside the records
+    assert (tmp_path / "r" / "report.pdf").is_file()

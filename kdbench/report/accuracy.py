@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdbench import stats
 from kdbench.records import RMSE, TOP1
-from kdbench.report import formats, published_column, quality
+from kdbench.report import formats, published_column, quality, reach
 from kdbench.report.against import Comparison, comparisons
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.sections import Section
@@ -129,7 +129,7 @@ def accuracy_table(section: Section) -> Table:
         caption=_caption(section, near),
         columns=columns,
         rows=(*rows, *compressed),
-        notes=(*_notes(section, found), *published_column.notes(compared)),
+        notes=(*_notes(section, found, near), *published_column.notes(compared)),
     )
 
 
@@ -235,7 +235,7 @@ def _preset(section: Section, label: str) -> str:
     return f"{label}: settings chosen for this pair, not one for all ({values})."
 
 
-def _notes(section: Section, found: list[Standing]) -> list[str]:
+def _notes(section: Section, found: list[Standing], near: bool) -> list[str]:
     notes = [*section.notes]
     if section.teacher:
         notes.append("Teacher: one checkpoint for all seeds.")
@@ -260,12 +260,11 @@ def _notes(section: Section, found: list[Standing]) -> list[str]:
             "The strategies did not all finish the same seeds; gains use the seeds "
             "that both finished, and a mean over survivors may flatter."
         )
-    gains = [g for s in found for g in (s.over_scratch, s.over_kd) if g and g.n > 1]
-    if any(gain.p_value is None for gain in gains):
-        notes.append(
-            "Where a difference is exactly the same in every seed the t-test is not "
-            "defined and p is '-'."
-        )
+    shown = (g for s in found for g in (s.quality, s.over_scratch, s.over_kd) if g)
+    if any(found.half_width == 0 for found in shown):
+        notes.append(reach.CONSTANT)
+    if near and (lead := reach.lead_note(section)):
+        notes.append(lead)
     return notes
 
 
@@ -298,11 +297,21 @@ def further_table(section: Section) -> Table | None:
     )
 
 
+MOST_DECIMALS = 6
+"""With more, a mean is written in powers of ten."""
+
+
 def _short(found: Interval | None) -> str:
     if found is None:
         return formats.MISSING
-    text = f"{found.mean:.4g}"
-    return text if found.half_width is None else f"{text} ± {found.half_width:.2g}"
+    half = found.half_width
+    if not half:
+        mean = f"{found.mean:.4g}"
+        return mean if half is None else f"{mean} ± 0"
+    digits = max(0, 1 - int(f"{half:.1e}".split("e")[1]))
+    if digits > MOST_DECIMALS:
+        return f"{found.mean:.4g} ± {half:.2g}"
+    return formats.spread(found, digits)
 
 
 def unfinished_table(section: Section) -> Table | None:

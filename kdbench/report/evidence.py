@@ -8,10 +8,19 @@ from kdbench import stats
 from kdbench.report import formats
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.items import RESAMPLES, Bits, Items, bits
-from kdbench.report.reach import Reach, gain_over, reach, references, target
+from kdbench.report.reach import (
+    CONSTANT,
+    Reach,
+    gain_over,
+    reach,
+    references,
+    step,
+    target,
+)
 from kdbench.report.sections import Section
 from kdbench.report.tables import CSV_ONLY, Cell, Column, Row, Table
 from kdbench.stats import Interval
+from kdbench.stats.power import LEAST_LEVEL
 
 OVER_SEEDS = (
     "Every strategy against {name}; differences in {title} are positive where the "
@@ -34,12 +43,12 @@ OVER_ITEMS = (
 DETECTABLE = (
     "The power of a paired t-test (two-sided, 0.05) of differences to {name}, from "
     "their sd over seeds: the smallest true difference that n seeds find 4 times in 5, "
-    "in one test and at the strictest step of Holm's correction for the {tests} tests "
-    "here; and the fewest seeds with which one test finds a given difference 4 times "
-    "in 5{shares}. Median: of the sds of all strategies; least and largest: of one "
-    "strategy each. An sd over few seeds is rough, and more often too low than too "
-    "high (of normal differences half of the sds over 3 seeds are below 0.83 of the "
-    "true one, over 5 seeds below 0.92): expect to need more."
+    "in one test and at the strictest step of Holm's correction for {tests}; and the "
+    "fewest seeds with which one test finds a given difference 4 times in 5{shares}. "
+    "Median: of the sds of all strategies; least and largest: of one strategy each. An "
+    "sd over few seeds is rough, and more often too low than too high (of normal "
+    "differences half of the sds over 3 seeds are below 0.83 of the true one, over 5 "
+    "seeds below 0.92): expect to need more."
 )
 
 
@@ -131,7 +140,7 @@ def _over_seeds(section: Section, standing: Standing, name: str) -> list[Cell]:
     else:
         holm = standing.p_scratch
         flips = (standing.flip_scratch, standing.holm_flip_scratch)
-    least = stats.detectable(gain.sd, gain.n) if gain.sd is not None else None
+    least = stats.detectable(gain.sd, gain.n) if gain.sd and gain.half_width else None
     return [
         Cell(gain.mean, formats.spread(gain, digits, signed=True)),
         Cell(gain.half_width, formats.fixed(gain.half_width, digits)),
@@ -179,11 +188,8 @@ def _notes(
             )
     else:
         yield _least(n, sum(gain.n > 1 for gain in gains))
-    if any(gain.n > 1 and gain.p_value is None for gain in gains):
-        yield (
-            "Where a difference is exactly the same in every seed the t-test is not "
-            "defined and its p is '-'."
-        )
+    if any(gain.half_width == 0 for gain in gains):
+        yield CONSTANT
     if known.misfits:
         yield (
             "Their bits are not those of the test set, so these runs are left out of "
@@ -231,13 +237,16 @@ def detectable_table(section: Section) -> Table | None:
         if found.shares
         else ""
     )
-    caption = DETECTABLE.format(name=found.reference, tests=found.tests, shares=shares)
+    tests = formats.plural(found.tests, "test")
+    caption = DETECTABLE.format(name=found.reference, tests=tests, shares=shares)
+    low = step(found.tests) < LEAST_LEVEL
     return Table(
         key="detectable",
         title="What these seeds can show",
         caption=caption,
         columns=columns,
         rows=tuple(Row((Cell(of, of), *_shown(found, sd))) for of, sd in sds.items()),
+        notes=(f"-: not worked out for {tests} (p < {LEAST_LEVEL:g}).",) * low,
     )
 
 
@@ -255,8 +264,9 @@ def _targets(found: Reach, unit: str) -> Iterator[Column]:
 def _shown(found: Reach, sd: float) -> Iterator[Cell]:
     yield Cell(sd, formats.significant(sd, 2))
     yield Cell(found.n, str(found.n))
-    for level in (formats.SIGNIFICANT, formats.SIGNIFICANT / max(1, found.tests)):
-        least = stats.detectable(sd, found.n, level=level)
+    for level in (formats.SIGNIFICANT, step(found.tests)):
+        known = level >= LEAST_LEVEL
+        least = stats.detectable(sd, found.n, level=level) if known else None
         yield Cell(least, formats.significant(least, 2))
     for difference in found.targets:
         seeds = stats.seeds_needed(sd, difference)

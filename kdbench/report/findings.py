@@ -93,8 +93,19 @@ def _lead(found: Averages, sections: Sequence[Section]) -> str:
     )
     gain = _spread(others[best].over_kd, found, signed=not better)
     adjusted = f"{_p(others[best].p_kd)}, Holm-adjusted over {_strategies(len(tested))}"
-    rest = "; ".join(_rest(better, best, worse, others))
+    largest = _largest(best, others, found) if better else []
+    rest = "; ".join([*largest, *_rest(better, best, worse, others)])
     return f"{text} {gain}{average} ({adjusted}); {rest}."
+
+
+def _largest(best: str, others: dict[str, Average], found: Averages) -> list[str]:
+    """The largest mean gain where that is not the one a test shows."""
+    label = max(others, key=lambda k: _mean(others[k]))
+    if label == best:
+        return []
+    why = "not tested" if others[label].p_kd is None else "not significant"
+    gain = _spread(others[label].over_kd, found)
+    return [f"the largest mean gain is that of {label}, {gain}, {why}"]
 
 
 def _rest(
@@ -141,14 +152,25 @@ def _by_setting(sections: Sequence[Section]) -> Iterator[str]:
     seldom = [k for k in tested if worse[k] > settings / 2]
     never = sum(not better[k] and not worse[k] for k in tested)
     some_only = len(tested) - len(often) - len(seldom) - never
+    parts = [
+        f"{_are(len(labels))} significantly {word} in more than half of them"
+        f"{_counted(labels, counts, settings)}"
+        for word, labels, counts in (
+            ("better", often, better),
+            ("worse", seldom, worse),
+        )
+        if labels
+    ] or ["none is significantly better or worse in more than half of them"]
+    if some_only:
+        parts.append(f"{_are(some_only)} told from it in fewer")
+    if never:
+        parts.append(f"{_are(never)} never told from it")
+    if never == len(tested):
+        parts = ["none is ever told from it"]
     yield (
         f"Setting by setting, {_strategies(len(tested))} {_was(len(tested))} tested "
-        f"against plain kd in {_settings(settings)}: "
-        f"{_are(len(often))} significantly better in more than half of the settings"
-        f"{_counted(often, better, settings)}, {_are(len(seldom))} worse in more than "
-        f"half{_counted(seldom, worse, settings)}, {_are(some_only)} told from it in "
-        f"fewer, {never} in none (paired t-tests over seeds, Holm-adjusted over the "
-        "strategies of each setting, 0.05)."
+        f"against plain kd in {_settings(settings)}: {', '.join(parts)} (paired "
+        "t-tests over seeds, Holm-adjusted over the strategies of each setting, 0.05)."
     )
 
 
@@ -194,23 +216,21 @@ def _runs(sections: Sequence[Section]) -> str:
     """How many runs there are, and which did not finish."""
     found = [s for section in sections for s in standings(section) if not s.compression]
     failed, skipped = sum(s.failed for s in found), sum(s.skipped for s in found)
-    seeds = {len(section.seeds) for section in sections}
     runs = sum(s.runs for s in found)
     text = (
         f"This rests on {runs:,} {'run' if runs == 1 else 'runs'} of "
         f"{_strategies(len({s.label for s in found}))}, baselines included, in "
-        f"{len(sections)} settings with {_range(seeds, 'seed')}"
+        f"{len(sections)} settings"
     )
     if not failed and not skipped:
         return f"{text}; all finished."
     lost: Counter[str] = Counter()
     for standing in found:
         lost[standing.label] += standing.failed + standing.skipped
-    named = [f"{label} {n}" for label, n in lost.most_common() if n]
-    return (
-        f"{text}; {failed:,} failed and {_was(skipped, f'{skipped:,} ')} skipped: "
-        f"{formats.listed(named, most=NAMED)}."
-    )
+    named = [f"{label}: {n}" for label, n in lost.most_common() if n]
+    ways = [f"{failed:,} failed"] * bool(failed)
+    ways += [f"{_was(skipped, f'{skipped:,} ')} skipped"] * bool(skipped)
+    return f"{text}; {' and '.join(ways)} ({formats.listed(named, most=NAMED)})."
 
 
 def _limits(sections: Sequence[Section]) -> str:
@@ -288,7 +308,7 @@ def _strategies(n: int) -> str:
 
 
 def _are(n: int) -> str:
-    return "1 is" if n == 1 else f"{n or 'none'} are"
+    return f"{n or 'none'} {'is' if n < 2 else 'are'}"
 
 
 def _was(n: int, count: str = "") -> str:

@@ -29,6 +29,11 @@ INDEPENDENT = (
     "The test takes the settings for independent; pairs of models that share a dataset "
     "or a student are not quite."
 )
+FEW_SETTINGS = 10
+APPROXIMATE = (
+    " Its chi-square approximation errs on the safe side for so few settings: it finds "
+    "less than it could. Demsar (2006) advises more than 10."
+)
 PROFILE = (
     "Share of the {settings} settings in which the strategy's mean is within so many "
     "points of the highest mean of any strategy ranked. 0: it is the highest itself. "
@@ -138,6 +143,7 @@ def _tests(ranks: Ranks) -> list[str]:
         told.append(
             f"Friedman's test over {ranks.settings} settings and {len(ranks.mean)} "
             f"strategies: p {shown}. {INDEPENDENT}"
+            + (APPROXIMATE if ranks.settings <= FEW_SETTINGS else "")
         )
     if ranks.critical_difference is not None:
         told.append(

@@ -24,7 +24,7 @@ def summary(section: Section) -> list[str]:
         s for s in found if s.quality and s not in (scratch, kd) and not s.compression
     ]
     if others:
-        sentences.append(_highest(section, others, kd) + _near(found))
+        sentences.append(_highest(section, others, kd) + _near(section, found))
     tested = [s for s in others if s.p_kd is not None]
     if tested:
         sentences.append(_against_kd(section, tested))
@@ -94,7 +94,7 @@ def _highest(section: Section, others: Sequence[Standing], kd: Standing | None) 
     return f"{text} ({gain})."
 
 
-def _near(found: Sequence[Standing]) -> str:
+def _near(section: Section, found: Sequence[Standing]) -> str:
     """How many are not told from the best mean; "" where no test says so."""
     known = [s for s in found if s.quality and not s.compression]
     best = max(known, key=lambda s: s.oriented)
@@ -102,12 +102,15 @@ def _near(found: Sequence[Standing]) -> str:
     if not near:
         return ""
     others = len(known) - 1
-    many = f"all {near}" if near == others else f"{near} of the {others}"
-    student = "the other student" if others == 1 else f"{many} other students"
-    return (
-        f" Not significantly worse than {best.label}: {student} (paired t-tests of all "
-        "pairs, Holm-adjusted)."
-    )
+    needed = reach.lead_needed(section)
+    how = f"(paired t-tests of all pairs, Holm-adjusted{needed and f'; {needed}'})"
+    if near < others:
+        return (
+            f" Not significantly worse than {best.label}: {near} of the {others} other "
+            f"students {how}."
+        )
+    student = "the other student" if others == 1 else f"any of the {others} others"
+    return f" The seeds cannot tell {student} from {best.label} {how}."
 
 
 def _compressed(found: Sequence[Standing], section: Section) -> str:

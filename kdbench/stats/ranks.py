@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 # The chi-square approximation of Friedman's test is good for more than 10 settings
 # (Demsar 2006, section 3.2.2). With fewer it errs on the safe side, except with three
-# strategies, where its error rate at 0.05 comes to 0.069 for 4 settings and to at most
-# 0.058 for 5 or more (tests/stats/test_nulls.py). With 2 settings it finds next to
-# nothing, whatever the data.
+# strategies: there its error rate at 0.05 comes to 0.069 for 4 settings and to as much
+# as 0.058 for 5 or more, but with four it stays below (tests/stats/test_nulls.py). With
+# 2 settings it finds next to nothing, whatever the data.
 FEWEST_SETTINGS = 5
-FEWEST_STRATEGIES = 3
+FEWEST_STRATEGIES = 4
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ def _too_few(settings: int, strategies: int) -> str:
     if strategies < FEWEST_STRATEGIES:
         of = "one strategy" if strategies == 1 else f"{strategies} strategies"
         return (
-            f"Ranks of {of} are shown without a test: Friedman's test needs at least "
-            f"{FEWEST_STRATEGIES}."
+            f"Ranks of {of} are shown without a test: with fewer than "
+            f"{FEWEST_STRATEGIES} Friedman's test finds more than it should, as its "
+            "p-value is an approximation."
         )
     return ""
 

@@ -140,6 +140,16 @@ def test_a_constant_gain_has_no_p(make):
     table, _, at = accuracy(results)
     assert at("kd", "p_scratch").text == "-"
     assert any("exactly the same in every seed" in note for note in table.notes)
+    assert any("± 0 is no certainty" in note for note in table.notes)
+
+
+def test_an_accuracy_that_never_varies_is_no_certainty(make):
+    """Its interval is 0 wide, and nothing else is; one seed has no interval."""
+    kd = {"kd": [80.0, 81.0, 82.5]}
+    for values, said in (([80.0] * 3, True), ([80.0], False), ([80.0, 80.1], False)):
+        table, _, at = accuracy(several(make, **kd, a=values))
+        assert (at("a", "half_width").value == 0) == said
+        assert any("± 0 is no certainty" in note for note in table.notes) == said
 
 
 def test_a_variant_is_the_baseline_only_where_it_is_alone(make):
@@ -254,15 +264,41 @@ def test_what_a_test_does_not_tell_from_the_best_is_marked(make):
     assert "†: not significantly worse than the best mean" in table.caption
     [told] = [s for s in build(results).parts[0].sentences if "Highest mean" in s]
     assert "Not significantly worse than kd: 1 of the 3 other students" in told
+    assert "Holm-adjusted; only a lead of about " in told
+    [note] = [note for note in table.notes if "†" in note]
+    assert note.startswith("With 3 seeds and 5 pairs the first Holm step is p < 0.05/5")
+
+
+def test_where_all_are_near_that_is_said_in_words(make):
+    values = {k: WORSE[k] for k in ("kd", "level")}
+    for more, who in (({}, "the other student"), ({"x": [80, 83, 79]}, "any of the 2")):
+        told = str(build(several(make, **values, **more)).parts[0].sentences)
+        assert f"The seeds cannot tell {who}" in told
+        assert "Not significantly worse" not in told
 
 
 def test_nothing_is_marked_without_a_test(make):
-    """One seed; a strategy alone."""
-    for values in ({"kd": [80.0], "a": [80.0 + 1]}, {"a": [80.0, 81.0]}):
+    """One seed; a strategy alone. Nor where the test tells all from the best."""
+    clear = {name: WORSE[name] for name in ("kd", "low")}
+    for values in ({"kd": [80.0], "a": [80.0 + 1]}, {"a": [80.0, 81.0]}, clear):
         results = several(make, **values)
         assert near(results)[0] == set()
-        assert "†" not in accuracy(results)[0].caption
-        assert "Not significantly worse" not in str(build(results).parts[0].sentences)
+        table = accuracy(results)[0]
+        assert "†" not in table.caption
+        assert not any("†" in note for note in table.notes)
+        told = str(build(results).parts[0].sentences)
+        assert "Not significantly worse" not in told
+        assert "cannot tell" not in told
+
+
+def test_of_two_that_are_the_same_but_for_rounding_no_lead_is_told(make):
+    """Their means are written 80.12 and 80.13."""
+    results = several(make, kd=[80.0 + 1e-12, 80.25 + 1e-12], a=[80.0, 80.25])
+    table = accuracy(results)[0]
+    assert "†" in table.caption
+    assert all(table.notes)
+    told = str(build(results).parts[0].sentences)
+    assert "from kd (paired t-tests of all pairs, Holm-adjusted)." in told
 
 
 def test_compressed_students_are_neither_best_nor_near(make):
@@ -331,3 +367,20 @@ def test_many_names_are_not_all_told(make):
     assert "9 significantly worse (s" in told
     assert "and 3 more), 0 not significantly different" in told
     assert "f5 failed (1 of 1) and 3 more." in told
+
+
+def test_a_label_of_several_versions_says_so(make):
+    """Merged folders may hold one label by different code, or with other settings."""
+    old, new = make.strategy("dkd", [80.0, 81.0])
+    other = {"teacher_runs": new.run.teacher_runs}
+    code = make.record("dkd", 1, 81.0, run={**other, "code": {"strategy": "new"}})
+    params = make.record("dkd", 1, 81.0, run={**other, "params": {"weight": 2}})
+    for second, words in ((code, "code"), (params, "hyper-parameters")):
+        [part] = build(make.results(make.teacher(), old, second)).parts
+        assert any(
+            f"dkd: its runs are of 2 {kind} of its {words}" in note
+            for note in part.table("accuracy").notes
+            for kind in ("versions", "settings")
+        )
+    [part] = build(make.results(make.teacher(), old, new)).parts
+    assert not any("its runs are of" in note for note in part.table("accuracy").notes)

@@ -203,6 +203,9 @@ def test_a_constant_difference_has_a_permutation_test_but_no_t_test(section):
     assert at("a", "t_kd").text == "-"
     assert at("a", "flip_kd").value == 0.25
     assert any("exactly the same in every seed" in note for note in table.notes)
+    assert at("a", "detectable_kd").value is None
+    varied = evidence_table(section(kd=[80, 81, 82], a=[81, 82, 84]))
+    assert not any("exactly the same" in note for note in varied.notes)
 
 
 def test_pairs_are_of_common_seeds(section):

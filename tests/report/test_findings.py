@@ -54,7 +54,7 @@ def test_nothing_beats_kd(told):
         "On digits / a and 3 seeds, no strategy is shown to beat plain kd; the largest "
         "mean gain of those tested is that of alike, +0.00 ± 7.45 points (p = 1.00 n.s."
     )
-    assert "1 strategy does not differ from it by a test; none are worse." in lead
+    assert "1 strategy does not differ from it by a test; none is worse." in lead
 
 
 def test_settings_are_averaged_by_seed(told):
@@ -71,17 +71,16 @@ def test_settings_are_averaged_by_seed(told):
     assert lead == (
         f"On 2 settings and 3 seeds, best beats plain kd by {gains.mean():.2f} ± "
         f"{half:.2f} points on average ({shown}, Holm-adjusted over 1 strategy); none "
-        "are worse."
+        "is worse."
     )
     assert each.startswith(
         "Setting by setting, 1 strategy was tested against plain kd in 2 settings: "
-        "none are significantly better in more than half of the settings, none are "
-        "worse in more than half, none are told from it in fewer, 1 in none ("
+        "none is ever told from it (paired t-tests over seeds, Holm-adjusted over"
     )
     assert scratch == "Plain kd shares no finished seed with scratch in any setting."
     assert runs == (
-        "This rests on 12 runs of 2 strategies, baselines included, in 2 settings with "
-        "3 seeds; all finished."
+        "This rests on 12 runs of 2 strategies, baselines included, in 2 settings; all "
+        "finished."
     )
     assert "not equal, and 3 seeds show" in limits
     assert "overstate" not in limits  # there is one gain
@@ -100,11 +99,17 @@ def test_how_often_in_settings(told):
     each = told(*settings)[1]
     assert "4 strategies were tested against plain kd in 3 settings" in each
     assert (
-        "1 is significantly better in more than half of the settings (up 2 of 3)"
-        in (each)
-    )
-    assert "1 is worse in more than half (down 2 of 3)" in each
-    assert "1 is told from it in fewer, 1 in none" in each
+        "in 3 settings: 1 is significantly better in more than half of them (up 2 of "
+        "3), 1 is significantly worse in more than half of them (down 2 of 3), 1 is "
+        "told from it in fewer, 1 is never told from it (paired"
+    ) in each
+    rare = told(*[{k: own[k] for k in ("kd", "once", "flat")} for own in settings])[1]
+    assert (
+        "in 3 settings: none is significantly better or worse in more than half of "
+        "them, 1 is told from it in fewer, 1 is never told from it (paired"
+    ) in rare
+    often = told(*[{k: own[k] for k in ("kd", "up", "flat")} for own in settings])[1]
+    assert "them (up 2 of 3), 1 is never told from it (paired" in often
 
 
 def test_kd_itself(told):
@@ -157,6 +162,18 @@ def test_what_could_not_be_tested_is_counted(told):
     assert lead.endswith("1 is worse (worse); 1 could not be tested.")
     assert "best beats" in lead
     assert "1 to 3 seeds" in lead
+    assert "; the largest mean gain is that of once, +7.00 points, not tested; " in lead
+
+
+def test_a_larger_gain_that_is_not_significant_is_not_hidden(told):
+    """best: +3 ± 0.1; wild: +10 ± 25."""
+    lead, _ = told({**ONE, "wild": [83.0, 93.0, 105.0]})
+    assert "best beats plain kd by 3.03" in lead
+    assert (
+        "; the largest mean gain is that of wild, +10.00 ± 24.84 points, not sig"
+        in lead
+    )
+    assert "largest" not in told(ONE)[0]
 
 
 @pytest.mark.parametrize("settings", [1, 2])
@@ -228,9 +245,24 @@ def test_failed_and_skipped_runs_are_counted(make):
     ]
     found = sections(make.results(make.teacher(), *students, *skipped))
     assert (
-        "This rests on 9 runs of 3 strategies, baselines included, in 2 settings with "
-        "2 seeds; 3 failed and 1 was skipped: x 3, y 1."
+        "This rests on 9 runs of 3 strategies, baselines included, in 2 settings; 3 "
+        "failed and 1 was skipped (x: 3, y: 1)."
     ) in list(findings(found))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("skipped", "; 3 were skipped (at: 3)."), ("failed", "; 3 failed (at: 3).")],
+)
+def test_what_did_not_happen_is_not_counted(make, status, words):
+    students = [make.students(pair, {"kd": [80.0, 81.0]}) for pair in "ab"]
+    lost = [
+        r.model_copy(update={"status": status})
+        for r in make.students("a", {"at": [None] * 3})
+    ]
+    found = sections(make.results(make.teacher(), *students[0], *students[1], *lost))
+    [runs] = [s for s in findings(found) if s.startswith("This rests")]
+    assert runs.endswith(f"in 2 settings{words}")
 
 
 def test_compressed_students_are_no_strategies(make):

@@ -89,6 +89,11 @@ def test_friedman_and_the_critical_difference(make):
     ranks = stats.rank(scores(found)).mean
     assert close == {k: ranks[k] - 1 < 2.569 * (20 / 48) ** 0.5 for k in close}
     assert not close["y"]
+    assert "errs on the safe side" in told
+    assert "Demsar (2006) advises more than 10" in told
+    more = " ".join(ranks_table(make.grid(*settings, *settings[:3])).notes)
+    assert "over 11 settings" in more
+    assert "Demsar" not in more
 
 
 def test_the_profile_counts_settings_within_a_distance(make):
