@@ -6,17 +6,23 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from kdbench import stats
-from kdbench.records import RMSE
+from kdbench.records import RMSE, TOP1
 from kdbench.report.analysis import standings
 from kdbench.report.plots.accuracy import accuracy_plots
 from kdbench.report.plots.curves import band, curve_plots, mean_curve
 from kdbench.report.plots.front import front
-from kdbench.report.plots.labels import place_labels, told
+from kdbench.report.plots.gains import gain_plots
+from kdbench.report.plots.labels import told
 from kdbench.report.plots.orientation import row_of
-from kdbench.report.plots.style import TIP, drawn, inline, save, styled
+from kdbench.report.plots.style import (
+    TIP,
+    drawn,
+    inline,
+    save,
+    styled,
+)
 from kdbench.report.plots.tradeoff import tradeoff_plots
 from kdbench.report.sections import sections
 from kdbench.report.training_cost import cost_table, relative
@@ -80,10 +86,10 @@ def test_words_of_a_mark_by_hand(make):
     # 84, 85.5, 86 against 83, 83, 85: 1.5 with sd 0.866, t = 3.0, two degrees
     assert found["better"] == (
         "better: 85.17 ± 2.59 %, n = 3; +1.50 ± 2.15 points over kd "
-        "(p = 0.10, n.s., Holm-corrected)"
+        "(p = 0.10, n.s., Holm-adjusted)"
     )
     assert found["kd"].startswith("kd: 83.67 ± 2.87 %, n = 3; +2.67 ± ")
-    assert "points over scratch (p = 0.015, Holm-corrected)" in found["kd"]
+    assert "points over scratch (p = 0.015, Holm-adjusted)" in found["kd"]
     assert found["scratch"] == "scratch: 81.00 ± 2.48 %, n = 3"
 
 
@@ -149,13 +155,17 @@ def test_one_seed_has_no_bar_and_the_caption_says_so(make):
 
 def test_a_collapsed_run_is_an_arrow_with_its_number(make):
     values = {"scratch": 90.0, "kd": 91.0, "a": 92.0, "b": 91.5, "lost": 10.0}
-    records = [r for k, v in values.items() for r in make.strategy(k, [v, v + 0.5])]
+    records = [
+        r
+        for k, v in values.items()
+        for r in make.strategy(k, [v, v + 0.5], test_items=300)
+    ]
     plot = only(accuracy_plots(only(sections(make.results(*records)))))
     figure = draw(plot)
-    arrow = mark(figure, "lost: 10.25 ")
+    arrow = mark(figure, "lost: 10.2 ")
     assert arrow.get_marker() == "<"
     assert figure.axes[0].get_xlim()[0] == arrow.get_xdata()[0] > 80
-    assert "10.25" in texts(figure)
+    assert "10.2" in texts(figure)  # as many digits as in the tables
     assert "An arrow" in plot.caption
 
 
@@ -245,6 +255,46 @@ def test_bands_of_errors_are_turned_too(make):
     assert low < -5.5 < high < 5
 
 
+def bands(axes):
+    return [c.get_paths()[0].vertices[:, 1] for c in axes.collections]
+
+
+@pytest.mark.parametrize(
+    ("better", "ends"), [("higher", (0, 100)), ("lower", (-100, 0))]
+)
+def test_bands_of_percentages_end_at_0_and_100(make, better, ends):
+    headline = TOP1.model_copy(update={"better": better})
+    records = [
+        make.record(
+            label, s, 1.0, headline=headline, curves={"top1": [v, 10.0 * s, 90 + v]}
+        )
+        for label in ("kd", "a")
+        for s, v in ((0, 3.0), (1, 9.0))
+    ]
+    plot = only(curve_plots(only(sections(make.results(*records)))))
+    edges = np.array(band(only(sections(make.results(*records))), "kd"))
+    assert (edges.min() < ends[0], edges.max() > ends[1]) == (True, True)
+    axes = draw(plot).axes[0]
+    for heights in bands(axes):
+        assert (heights.min(), heights.max()) == ends
+    assert "cut at 0 and 100%" in plot.caption
+
+
+def test_a_band_that_would_cover_a_panel_is_left_out_of_it(make):
+    kd = [[10.0, 60.0, 80.0, 80.1], [12.0, 61.0, 80.3, 80.2]]
+    wild = [[10.0, 58.0, 78.0, 78.0], [12.0, 62.0, 82.0, 82.0]]
+    section = curved(make, {"kd": kd, "wild": wild})
+    plot = only(curve_plots(section))
+    left, right = draw(plot).axes
+    assert (len(bands(left)), len(bands(right))) == (2, 1)
+    assert 57 < right.get_ylim()[0] < 60  # of the means, not of the bands
+    low, high = np.array(band(section, "kd")).T
+    edges = [list(line.get_ydata()) for line in left.lines]
+    for edge in (low, high):
+        assert list(np.clip(edge, 0, 100)) in edges
+    assert "wider than a panel" in plot.caption
+
+
 def test_only_named_strategies_have_bands_and_each_curve_has_words(make):
     curves = {
         name: [[50.0 + i, 60.0 + i], [51.0 + i, 60.5 + i]]
@@ -303,10 +353,10 @@ def sized(make):
 
 def test_each_cost_has_its_file_and_names_its_front(sized):
     plots = tradeoff_plots(sections(sized))
-    assert [plot.stem for plot in plots] == [
-        "overall-digits-latency",
-        "overall-digits-size",
-        "overall-digits-macs",
+    assert [(plot.stem, plot.title) for plot in plots] == [
+        ("overall-digits-latency", "digits: accuracy against latency"),
+        ("overall-digits-size", "digits: accuracy against parameters"),
+        ("overall-digits-macs", "digits: accuracy against MACs"),
     ]
     for plot in plots:
         assert "small by best; big (teacher)." in plot.caption
@@ -345,6 +395,72 @@ def test_a_compressed_student_is_weighed_in_bytes(make, sized):
     figure = draw(plot)
     assert list(mark(figure, "kd/half: ").get_xdata()) == [2000]
     assert "bytes" in figure.axes[0].get_xlabel()
+    assert plot.title == "digits: accuracy against size"
+
+
+def test_models_of_one_cost_stand_at_that_cost(make):
+    """Two pairs of one student, and a teacher each: nothing is moved along the axis."""
+    sizes = {"parameters": 1000.0, "size_bytes": 4000.0, "macs": None}
+    weights = {"parameters": 4000.0, "size_bytes": 16_000.0}
+    teachers = [
+        make.record(
+            "teacher",
+            0,
+            95.0 + k,
+            run={"students": (name,), "teachers": (), "pair": name},
+            measures={"top1": 95.0 + k} | weights,
+        )
+        for k, name in enumerate("ab")
+    ]
+    records = [
+        make.record(
+            label,
+            0,
+            value + k,
+            run={"pair": f"{t.run.deployed}-small", "teacher_runs": (t.id,)},
+            measures={"top1": value + k} | sizes,
+        )
+        for k, t in enumerate(teachers)
+        for label, value in (("scratch", 80.0), ("kd", 85.0), ("best", 90.0))
+    ]
+    plot = the(tradeoff_plots(sections(make.results(*teachers, *records))), "size")
+    figure = draw(plot)
+    students = [a for w, found in marks(figure).items() if "small" in w for a in found]
+    assert len(students) >= 6
+    assert {float(x) for a in students for x in a.get_xdata()} == {1000.0}
+    axes = figure.axes[0]
+    *stems, step = [line for line in axes.lines if len(line.get_xdata()) > 1]
+    assert [list(line.get_xdata()) for line in stems] == [[1000, 1000]] * 2
+    assert step.get_drawstyle() == "steps-post"
+    assert list(step.get_xdata())[:2] == [1000, 4000]
+    assert "stand on one vertical line" in plot.caption
+    assert {"small\nfrom a\nbest", "small\nfrom b\nbest"} <= set(texts(figure))
+
+
+def timed(records):
+    """Those that were timed in their own run."""
+    return [
+        r.model_copy(update={"measures": r.measures | {"latency_ms": 2.0 + place}})
+        for place, r in enumerate(records)
+    ]
+
+
+def test_no_latency_where_only_a_run_that_timed_itself_has_one(make):
+    sizes = {"parameters": 1000.0, "size_bytes": 4000.0}
+    records = [
+        make.strategy(label, [80.0], measures={"top1": 80.0} | sizes)[0]
+        for label in ("scratch", "kd", "a", "b")
+    ]
+    some = make.results(make.teacher(), *records[:2], *timed(records[2:]))
+    assert [p.stem for p in tradeoff_plots(sections(some))] == ["overall-digits-size"]
+    all_timed = make.results(*timed(records))
+    assert "overall-digits-latency" in [
+        p.stem for p in tradeoff_plots(sections(all_timed))
+    ]
+    speed = [make.speed("small", 4.0)]
+    part = make.results(make.teacher(), *records[:2], *timed(records[2:]), speed=speed)
+    plot = the(tradeoff_plots(sections(part)), "latency")
+    assert "Left out, without a latency there: 1." in plot.caption
 
 
 def test_training_time_is_that_of_the_table(make):
@@ -363,7 +479,8 @@ def test_training_time_is_that_of_the_table(make):
         assert x == table.cell(row, "relative").value
     assert relative(section, "kd", "train_s") == 1.25
     assert (
-        "nothing shown matches at the same cost or less: scratch; kd." in plot.caption
+        "nothing shown beats at the same cost, or matches at less: scratch, kd."
+        in plot.caption
     )
     assert "1.25x scratch's training time" in words_of(figure, "kd")
 
@@ -436,25 +553,36 @@ def test_those_far_below_are_an_arrowhead_that_names_them(make):
     assert "arrowhead" in plot.caption
 
 
-@pytest.mark.parametrize("edge", [0.02, 0.2])
-def test_labels_keep_apart_and_inside(edge):
-    points = [
-        tuple(at) for at in np.random.default_rng(5).uniform(edge, 1 - edge, (12, 2))
+def test_every_strategy_that_a_caption_lists_is_labelled(make):
+    prices = {f"s{k}": ([80.0 + k], [10.0 + k]) for k in range(6)}
+    prices["scratch"] = ([79.0], [9.0])
+    longer = prices | {f"s{k}": ([80.0 + k], [10.0 + k]) for k in range(6, 10)}
+    records = [
+        make.record(label, 0, *values, run={"pair": pair}, cost={"train_s": seconds})
+        for pair, known in (("one", prices), ("two", longer))
+        for label, (values, (seconds,)) in known.items()
     ]
+    plot = the(tradeoff_plots(sections(make.results(*records))), "training")
+    listed = plot.caption.partition("at less: ")[2].rstrip(".").split("; ")
+    figure = draw(plot)
+    for words, axes, count in zip(listed, figure.axes, (7, 8), strict=True):
+        names = words.partition(": ")[2].partition(" and ")[0].split(", ")
+        assert len(names) == count
+        assert {text.get_text() for text in axes.texts} == set(names)
+    assert listed[1].endswith(" and 3 more")
 
-    with styled():
-        figure = Figure(figsize=(7.4, 4.6), layout="constrained")
-        axes = figure.subplots()
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        labels = [(x, y, f"model_{i}\nby strategy") for i, (x, y) in enumerate(points)]
-        place_labels(figure, axes, labels, points)
-        boxes = [text.get_window_extent() for text in axes.texts]
-    frame = axes.get_window_extent()
-    assert len(boxes) == len(points)
-    for i, box in enumerate(boxes):
-        assert frame.x0 <= box.x0 <= box.x1 <= frame.x1
-        assert frame.y0 <= box.y0 <= box.y1 <= frame.y1
-        assert not any(box.overlaps(other) for other in boxes[:i])
+
+def test_55_strategies_fit_a_page(make):
+    values = {"scratch": 80.0, "kd": 81.0} | {f"s{k}": 82.0 + k / 9 for k in range(53)}
+    section = only(
+        sections(
+            make.results(
+                *(r for k, v in values.items() for r in make.strategy(k, [v, v + 0.5]))
+            )
+        )
+    )
+    for plots in (accuracy_plots, gain_plots):
+        assert draw(only(plots(section))).get_figheight() <= 9.5
 
 
 def test_three_formats_of_odd_names_without_a_warning(make, tmp_path, recwarn):

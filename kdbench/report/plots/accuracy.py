@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from kdbench.report import formats
 from kdbench.report.analysis import Standing, standings
 from kdbench.report.plots.labels import CLEAR, told, told_teacher
 from kdbench.report.plots.orientation import axis_title, least, row_of, show_plain
@@ -71,7 +72,8 @@ def draw_accuracy(section: Section, found: Sequence[Standing]) -> Figure:
     axes = figure.subplots()
     low, high = _limits(rows, section)
     for y, standing in enumerate(rows):
-        mark = _dot(axes, y, standing, low, standing.label in references)
+        hollow = standing.label in references
+        mark = _dot(axes, y, standing, low, hollow, section.digits)
         tip(mark, told(section, standing))
     axes.set_yticks(range(len(rows)), [shorten(s.label) for s in rows], size=points)
     axes.set_ylim(-0.7, len(rows) - 0.3)
@@ -114,7 +116,9 @@ def _reference_lines(axes: Axes, section: Section, found: Sequence[Standing]) ->
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 
 
-def _dot(axes: Axes, y: int, standing: Standing, low: float, hollow: bool) -> Line2D:
+def _dot(
+    axes: Axes, y: int, standing: Standing, low: float, hollow: bool, digits: int
+) -> Line2D:
     """Mean and interval; an arrow at the frame and the value for one far below."""
     colour = FAINT if standing.compression else INK if hollow else COLOURS[0]
     mean = mean_of(standing)
@@ -122,7 +126,7 @@ def _dot(axes: Axes, y: int, standing: Standing, low: float, hollow: bool) -> Li
     if mean < low:
         (mark,) = axes.plot(low, y, "<", color=colour, clip_on=False)
         axes.annotate(
-            f"{abs(mean):.4g}",
+            formats.fixed(abs(mean), digits),
             (low, y),
             (8, 0),
             textcoords="offset points",

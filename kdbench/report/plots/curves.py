@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -59,9 +61,14 @@ def _bands(section: Section, named: Sequence[str]) -> str:
     if any(band(section, label) for label in named):
         return (
             "Bands: 95% t-interval over seeds of each epoch by itself, of the named "
-            "ones with two seeds or more."
+            f"ones with two seeds or more{_cut(section)}; one that is mostly wider "
+            "than a panel is high is left out of it."
         )
     return "No bands: with one seed an interval is unknown."
+
+
+def _cut(section: Section) -> str:
+    return ", cut at 0 and 100%" if section.headline.unit == "%" else ""
 
 
 def mean_curve(section: Section, label: str) -> list[float]:
@@ -128,6 +135,7 @@ def draw_curves(section: Section, found: Sequence[Standing]) -> Figure:
     figure = Figure(figsize=(8.6, 3.9), layout="constrained")
     panels = figure.subplots(1, 2, width_ratios=(1, 1.15))
     for axes, first in zip(panels, (1, late), strict=True):
+        _limit(axes, [value for curve in seen for value in curve[first - 1 :]])
         for standing in sorted(found, key=lambda s: s.label in named):
             label = standing.label
             if not any(map(math.isfinite, curves[label][first - 1 :])):
@@ -135,9 +143,8 @@ def draw_curves(section: Section, found: Sequence[Standing]) -> Figure:
             line = _curve(axes, curves[label], first, _look(label, section, named))
             tip(line, told(section, standing))
             if label in named:
-                _shade(axes, section, label, first, _look(label, section, named)[0])
+                _shade(axes, section, label, first, _look(label, section, named))
         axes.set_xlim(first, epochs)
-        _limit(axes, [value for curve in seen for value in curve[first - 1 :]])
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("epoch")
         show_plain(axes.yaxis)
@@ -175,14 +182,27 @@ def _curve(
     return line
 
 
-def _shade(axes: Axes, section: Section, label: str, first: int, colour: str) -> None:
+def _shade(
+    axes: Axes,
+    section: Section,
+    label: str,
+    first: int,
+    look: tuple[str, Any, float],
+) -> None:
+    """The band with thin edges, unless it is mostly wider than the panel is high."""
     ends = band(section, label)[first - 1 :]
-    if ends:
-        low, high = zip(*ends, strict=True)
-        epochs = range(first, first + len(ends))
-        axes.fill_between(
-            epochs, low, high, color=colour, alpha=0.08, linewidth=0, zorder=1
-        )
+    widths = [high - low for low, high in ends if math.isfinite(high - low)]
+    bottom, top = axes.get_ylim()
+    if not widths or statistics.median(widths) > top - bottom:
+        return
+    colour, dash, _ = look
+    epochs = range(first, first + len(ends))
+    edges = np.array(ends).T
+    if section.headline.unit == "%":
+        edges = edges.clip(min(0, 100 * section.sign), max(0, 100 * section.sign))
+    axes.fill_between(epochs, *edges, color=colour, alpha=0.06, linewidth=0, zorder=1)
+    for edge in edges:
+        axes.plot(epochs, edge, color=colour, linestyle=dash, linewidth=0.6, alpha=0.6)
 
 
 def _limit(axes: Axes, values: Sequence[float]) -> None:

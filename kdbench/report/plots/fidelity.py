@@ -173,10 +173,11 @@ def draw_fidelity(
     named = _named(inside)
     labels = [(m.agreement.mean, m.top1.mean, shorten(m.label, 24)) for m in named]
     dots = [(m.agreement.mean, m.top1.mean) for m in inside]
-    if teacher is not None:  # its line, too, is to be kept free
+    across = []
+    if teacher is not None:
         step = (seen.x[1] - seen.x[0]) / 50
-        dots += [(seen.x[0] + k * step, teacher) for k in range(51)]
-    place_labels(figure, axes, labels, dots)
+        across = [(seen.x[0] + k * step, teacher) for k in range(51)]
+    place_labels(figure, axes, labels, dots, across)
     return figure
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -77,8 +76,8 @@ def sentence(names: Sequence[str]) -> str:
 
 
 FRONT = (
-    "Dashed: the Pareto front by means (not tested), what nothing shown matches at the "
-    "same cost or less"
+    "Dashed: the Pareto front by means (not tested), what nothing shown beats at the "
+    "same cost, or matches at less"
 )
 
 
@@ -88,8 +87,7 @@ def draw_front(axes: Axes, points: Sequence[Point]) -> list[Point]:
     They go on to the right end of the axis: call it when that is known. Returns points
     all along them, which labels must not cover.
     """
-    xs = [*accumulate((x for x, _ in points), max)]  # those set apart may cross
-    xs, ys = [*xs, axes.get_xlim()[1]], [y for _, y in points]
+    xs, ys = [*(x for x, _ in points), axes.get_xlim()[1]], [y for _, y in points]
     axes.step(
         xs,
         [*ys, ys[-1]],

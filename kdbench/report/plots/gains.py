@@ -138,7 +138,8 @@ def _panel(
     axes.axvline(0, color=INK, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
     shown = {y: panel.gains[one] for y, one in enumerate(rows) if one in panel.gains}
     for y, (gain, p) in shown.items():
-        _mark(axes, y, gain, p, low, _words(section, rows[y], panel))
+        number = signed(gain.mean, section.digits)
+        _mark(axes, y, gain, p, low, number, _words(section, rows[y], panel))
     bars = {
         y: (gain.mean - gain.half_width, gain.mean + gain.half_width)
         for y, (gain, _) in shown.items()
@@ -184,13 +185,19 @@ def _limits(gains: Sequence[Paired], smallest: float) -> tuple[float, float]:
 
 
 def _mark(
-    axes: Axes, y: int, gain: Paired, p: float | None, low: float, words: str
+    axes: Axes,
+    y: int,
+    gain: Paired,
+    p: float | None,
+    low: float,
+    number: str,
+    words: str,
 ) -> None:
     """A dot; an arrow and its number for one far below."""
     cut = gain.mean < low
     if cut:
         axes.annotate(
-            signed(float(f"{gain.mean:.4g}")),
+            number,
             (low, y),
             (8, 0),
             textcoords="offset points",

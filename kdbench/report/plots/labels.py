@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from kdbench.report import formats
 from kdbench.report.analysis import Standing
-from kdbench.report.plots.style import FAINT
+from kdbench.report.plots.style import INK
 from kdbench.report.sections import Section, model_of
 from kdbench.stats import Interval
 
@@ -36,7 +35,8 @@ PLACES: list[Place] = [
     for x, y, align in (
         *NEAR,
         *(
-            (18 * s, 9 * u, a)
+            (x * s, y * u, a)
+            for x, y in ((18, 9), (5, 15))
             for s, u, a in (
                 (1, 1, "left"),
                 (-1, 1, "right"),
@@ -51,7 +51,10 @@ PLACES: list[Place] = [
 SHARES = np.linspace(0.15, 0.85, 8)
 """Where a line from a mark to its label is looked at."""
 
-FAR = 24
+ALIGNED = {"left": 0.0, "right": 1.0, "center": 0.5}
+"""Which share of its width a text has left of where it stands."""
+
+FAR = 18
 """Points from its mark beyond which a label has a line to it."""
 ROUNDS = 2
 """How often each label is placed, given the others."""
@@ -93,10 +96,10 @@ def value(section: Section, found: Interval | None) -> str:
 
 
 def chance(p: float) -> str:
-    """A Holm-corrected p-value in words: "p = 0.31, n.s., Holm-corrected"."""
+    """A Holm-adjusted p-value in words: "p = 0.31, n.s., Holm-adjusted"."""
     number = formats.p_value(p).replace(" n.s.", ", n.s.")
     sign = "" if number.startswith("<") else "= "
-    return f"p {sign}{number}, Holm-corrected"
+    return f"p {sign}{number}, Holm-adjusted"
 
 
 def told_teacher(section: Section) -> str:
@@ -113,11 +116,13 @@ def place_labels(
     axes: Axes,
     labels: Sequence[tuple[float, float, str]],
     dots: Sequence[Point],
+    along: Sequence[Point] = (),
 ) -> None:
     """Put each (x, y, text) where it covers as few labels and dots as possible.
 
-    Call it last, for all axes of the figure in turn: it needs the final limits, and
-    settles the figure's layout. A label far from its mark has a line to it.
+    `dots` are all marks, `along` points of lines to be kept free. Call it last, for all
+    axes of the figure in turn: it needs the final limits, and settles the figure's
+    layout. A label far from its mark, or as near to another, has a line to its own.
     """
     if not labels:
         return
@@ -127,16 +132,19 @@ def place_labels(
     far = np.hypot(*offsets.T) / scale
     here = axes.transData.transform([label[:2] for label in labels])
     marks = axes.transData.transform(np.array(dots, dtype=float).reshape(-1, 2))
+    free = axes.transData.transform(np.array(along, dtype=float).reshape(-1, 2))
     frame = np.array(axes.get_window_extent().extents)
-    boxes, lines, own = [], [], []
+    boxes, lines, own, tied = [], [], [], []
     for at, (_, _, text) in zip(here, labels, strict=True):
         boxes.append(_boxes(at + offsets, _text_size(text, scale)))
-        lines.append(
-            at + offsets[:, None] * SHARES[:, None] * (far > FAR)[:, None, None]
-        )
+        unclear = _nearer(boxes[-1], at, marks)
+        tied.append((far > FAR) | unclear)
+        lines.append(at + offsets[:, None] * SHARES[:, None] * tied[-1][:, None, None])
         own.append(
-            2 * _inside(marks, boxes[-1])
+            2 * _inside(np.concatenate([marks, free]), boxes[-1])
             + 6 * _inside(here, boxes[-1])
+            + 4 * unclear
+            + 2 * _crossed(at, lines[-1], marks)
             + far / 8
             + 1000 * _leaves(boxes[-1], frame)
         )
@@ -154,7 +162,7 @@ def place_labels(
                     )
             chosen[i] = int(cost.argmin())
     for i, (x, y, text) in enumerate(labels):
-        _annotate(axes, (x, y), text, PLACES[chosen[i]])
+        _annotate(axes, (x, y), text, PLACES[chosen[i]], bool(tied[i][chosen[i]]))
 
 
 def settle(figure: Figure) -> None:
@@ -165,9 +173,15 @@ def settle(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-def _annotate(axes: Axes, point: Point, text: str, place: Place) -> None:
+def _annotate(axes: Axes, point: Point, text: str, place: Place, tied: bool) -> None:
     dx, dy, align = place
-    line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6}
+    line = {
+        "arrowstyle": "-",
+        "color": INK,
+        "linewidth": 0.5,
+        "shrinkB": 2.5,
+        "relpos": (ALIGNED[align], 0.5),
+    }
     axes.annotate(
         text,
         point,
@@ -177,7 +191,7 @@ def _annotate(axes: Axes, point: Point, text: str, place: Place) -> None:
         va="center",
         fontsize=8,
         linespacing=1.15,
-        arrowprops=line if math.hypot(dx, dy) > FAR else None,
+        arrowprops=line if tied else None,
     )
 
 
@@ -189,8 +203,7 @@ def _text_size(text: str, scale: float) -> tuple[float, float]:
 
 def _boxes(at: Array, size: tuple[float, float]) -> Array:
     """Left, bottom, right and top of the text at each of `PLACES`."""
-    shares = {"left": 0.0, "right": 1.0, "center": 0.5}
-    left = at[:, 0] - size[0] * np.array([shares[place[2]] for place in PLACES])
+    left = at[:, 0] - size[0] * np.array([ALIGNED[place[2]] for place in PLACES])
     bottom = at[:, 1] - size[1] / 2
     return np.stack([left, bottom, left + size[0], bottom + size[1]], axis=1)
 
@@ -206,6 +219,27 @@ def _inside(points: Array, boxes: Array) -> Array:
     near = 4  # pixels: about half a mark
     low, high = boxes[..., None, :2] - near, boxes[..., None, 2:] + near
     return np.asarray(np.all((points > low) & (points < high), axis=-1).sum(-1))
+
+
+def _nearer(boxes: Array, at: Array, marks: Array) -> Array:
+    """Whether a mark elsewhere is as near to each box as its own mark, at `at`."""
+    others = marks[np.hypot(*(marks - at).T) > 1]  # pixel: those at one place are one
+    own = _away(boxes, at[None])[:, 0]
+    return np.asarray(np.any(_away(boxes, others) <= own[:, None], axis=1))
+
+
+def _crossed(at: Array, lines: Array, marks: Array) -> Array:
+    """How many points of each line to a label, places x points, lie on other marks."""
+    others = marks[np.hypot(*(marks - at).T) > 1]
+    gaps = np.hypot(*np.moveaxis(lines[:, :, None] - others, -1, 0))
+    on = np.any(gaps < 6, axis=2) & (np.hypot(*(lines - at).T).T > 6)
+    return np.asarray(on.sum(1))
+
+
+def _away(boxes: Array, points: Array) -> Array:
+    """Pixels from each box to each point: boxes x points, 0 inside."""
+    beside = np.maximum(boxes[:, None, :2] - points, points - boxes[:, None, 2:])
+    return np.asarray(np.hypot(*np.moveaxis(np.maximum(beside, 0), -1, 0)))
 
 
 def _leaves(boxes: Array, frame: Array) -> Array:

@@ -198,9 +198,18 @@ def printable(text: str) -> str:
 
 
 def shorten(label: str, length: int = 34) -> str:
-    """A label that fits beside an axis, in one line."""
+    """A label that fits beside an axis, in one line: a long one loses its middle.
+
+    Labels of one method often differ only in their last setting.
+
+    >>> shorten("kd[temperature=4,alpha=0.9]", 14)
+    'kd[temp…a=0.9]'
+    """
     label = printable(label)
-    return label if len(label) <= length else label[: length - 1] + "…"
+    if len(label) <= length:
+        return label
+    tail = (length - 1) // 2
+    return label[: length - 1 - tail] + "…" + label[-tail:]
 
 
 def floor(values: Iterable[float], least: float = 1.0) -> float:

@@ -37,9 +37,10 @@ CROWDED = 8
 
 @dataclass(frozen=True)
 class Cost:
-    """What a deployed model costs: the word in file names, on the axis, of a mark."""
+    """What a deployed model costs: in file names, in titles, on the axis, of a mark."""
 
     name: str
+    title: str
     measure: str
     axis: str
     words: Callable[[float], str]
@@ -57,13 +58,16 @@ def _scaled(unit: str) -> Callable[[float], str]:
 
 LATENCY = Cost(
     "latency",
+    "latency",
     "latency_ms",
     "latency at batch 1 (ms, median)",
     lambda x: f"{formats.significant(x)} ms",
 )
-PARAMETERS = Cost("size", "parameters", "parameters", _scaled("parameters"))
-BYTES = Cost("size", "size_bytes", "size (bytes)", _scaled("bytes"))
-MACS = Cost("macs", "macs", "MACs for one input", _scaled("MACs"))
+PARAMETERS = Cost(
+    "size", "parameters", "parameters", "parameters", _scaled("parameters")
+)
+BYTES = Cost("size", "size", "size_bytes", "size (bytes)", _scaled("bytes"))
+MACS = Cost("macs", "MACs", "macs", "MACs for one input", _scaled("MACs"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +128,7 @@ def tradeoff_plots(sections: Sequence[Section]) -> list[Plot]:
         what = "accuracy" if group[0].sign > 0 else "error"
         title = f"{dataset}: {what} against"
         plots += [
-            _column_plot(group, cost, f"{stem}-{cost.name}", f"{title} {cost.name}")
+            _column_plot(group, cost, f"{stem}-{cost.name}", f"{title} {cost.title}")
             for cost in _costs(group)
         ]
         plots.append(training_plot(group, f"{stem}-training", f"{title} training time"))
@@ -158,7 +162,7 @@ def _column_plot(
         return None
     headline = sections[0].headline
     same = len({column.x for column in columns}) < len(columns)
-    apart = " Models that cost the same are set a little apart." if same else ""
+    apart = " Models that cost the same stand on one vertical line." if same else ""
     places = [(column, dot) for column in columns for dot in column.dots]
     diamonds = any(not dot.label for _, dot in places)
     teachers = " Diamonds are teachers." if diamonds else ""
@@ -167,7 +171,7 @@ def _column_plot(
         kind="tradeoff",
         stem=stem,
         title=title,
-        alt=f"{headline.title} against {cost.name} of {len(columns)} models; the "
+        alt=f"{headline.title} against {cost.title} of {len(columns)} models; the "
         "tables hold the numbers.",
         caption="Each column of marks is one student: every mark a strategy's mean "
         f"over seeds.{foot([dot.y for _, dot in places], sections[0])}{apart}{teachers}"
@@ -209,13 +213,21 @@ def _columns(sections: Sequence[Section], cost: Cost) -> tuple[list[Column], str
 def _on_one_machine(
     entries: Sequence[tuple[Section, Deployed]],
 ) -> tuple[list[tuple[Section, Deployed]], str]:
-    """Those timed on the commonest machine, and which it is."""
+    """Those timed on the commonest machine, and which it is.
+
+    None where only models that are timed in their own run have a latency, and others
+    have none: speeds were not measured.
+    """
     names = [_machine(entry) for _, entry in entries if entry.where]
     if not names:
         return [], ""
     name = max(sorted(set(names)), key=names.count)
     kept = [(s, e) for s, e in entries if e.where and _machine(e) == name]
+    left = len({e.model for _, e in entries} - {e.model for _, e in kept})
+    if left and all(entry.in_its_run for _, entry in kept):
+        return [], ""
     note = f" Latency on: {name}."
+    note += f" Left out, without a latency there: {left}." if left else ""
     if any(entry.in_its_run for _, entry in kept):
         note += (
             " Models named with their strategy were timed when their training ended, "
@@ -273,34 +285,22 @@ def draw_tradeoff(
     low, high = min(c.x for c in columns), max(c.x for c in columns)
     log_axis(axes, low, high, cost.axis)
     axes.set_ylabel(axis_title(section))
-    placed = _side_by_side(columns, (high / low) ** 0.025)
-    marks = [mark for x, column in placed for mark in _marks(x, column)]
+    marks = [mark for column in columns for mark in _marks(column)]
     draw_marks(axes, marks, section)
-    _stems(axes, placed)
+    _stems(axes, columns)
     legend(figure, {mark.kind for mark in marks}, "best mean (named)")
-    at = {dot: (x, dot.y) for x, column in placed for dot in column.dots}
+    at = {dot: (column.x, dot.y) for column in columns for dot in column.dots}
     line = draw_front(axes, [at[dot] for dot in on])
     labels = [
-        (x, c.best.y, _label(c, len(columns) <= CROWDED or c.best in on))
-        for x, c in placed
+        (c.x, c.best.y, _label(c, len(columns) <= CROWDED or c.best in on))
+        for c in columns
     ]
-    place_labels(figure, axes, labels, [*at.values(), *line])
+    place_labels(figure, axes, labels, list(at.values()), line)
     return figure
 
 
-def _side_by_side(columns: Sequence[Column], step: float) -> list[tuple[float, Column]]:
-    """Students of one architecture share x: set them a little apart."""
-    same: dict[float, list[Column]] = defaultdict(list)
-    for column in columns:
-        same[column.x].append(column)
-    return [
-        (x * step ** (place - (len(group) - 1) / 2), column)
-        for x, group in same.items()
-        for place, column in enumerate(group)
-    ]
-
-
-def _marks(x: float, column: Column) -> Iterator[Mark]:
+def _marks(column: Column) -> Iterator[Mark]:
+    x = column.x
     for dot in column.dots:
         best = dot is column.best
         if not dot.label:
@@ -313,12 +313,14 @@ def _marks(x: float, column: Column) -> Iterator[Mark]:
             yield Mark("other", x, dot.y, dot.words)
 
 
-def _stems(axes: Axes, placed: Sequence[tuple[float, Column]]) -> None:
+def _stems(axes: Axes, columns: Sequence[Column]) -> None:
     """A line through the marks of each column."""
-    for x, column in placed:
+    for column in columns:
         ys = [dot.y for dot in column.dots]
         if len(ys) > 1:
-            axes.plot([x, x], [min(ys), max(ys)], color=FAINT, linewidth=1, zorder=1)
+            axes.plot(
+                [column.x] * 2, [min(ys), max(ys)], color=FAINT, linewidth=1, zorder=1
+            )
 
 
 def _label(column: Column, whole: bool) -> str:

@@ -33,9 +33,9 @@ from kdbench.report.sections import Section
 from kdbench.report.training_cost import relative
 
 MANY = 8
-"""How many of a front are named where there is one panel."""
-LISTED = 3
-"""Of how many pairs a caption lists the fronts."""
+"""How many of a front are named, beside their marks and in the caption."""
+LISTED = 4
+"""Up to how many panels so many are named; with more, the best of each alone."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,9 @@ def _caption(panels: Sequence[Panel]) -> str:
     feet = [foot([m.y for m in p.marks.values()], p.section) for p in panels]
     parts += [words.strip() for words in dict.fromkeys(feet) if words]
     if len(panels) == 1:
-        parts.append(sentence(list(map(shorten, panels[0].front))))
+        parts.append(f"{FRONT}: {_listed(panels[0])}.")
     elif len(panels) <= LISTED:
-        listed = [
-            f"{p.section.pair}: {', '.join(map(shorten, p.front))}" for p in panels
-        ]
+        listed = [f"{p.section.pair}: {_listed(p)}" for p in panels]
         parts.append(f"A panel for each pair. {sentence(listed)}")
     else:
         parts.append(f"A panel for each pair. {FRONT}; its best is named.")
@@ -138,12 +136,20 @@ def draw_training(panels: Sequence[Panel]) -> Figure:
             axes.set_ylabel(axis_title(panel.section))
         if place + columns < len(panels):
             axes.set_xlabel("")
-    room = MANY if len(panels) == 1 else 5 if len(panels) < 5 else 1
+    room = MANY if len(panels) <= LISTED else 1
     for axes, panel, dots in zip(places, panels, drawn, strict=False):
         named = [(panel.marks[label], label) for label in _named(panel, room)]
         labels = [(m.x, m.y, shorten(label, 22)) for m, label in named]
         place_labels(figure, axes, labels, dots)
     return figure
+
+
+def _listed(panel: Panel) -> str:
+    """Those that are named, the cheapest first, and how many more there are."""
+    named = _named(panel, MANY)
+    shown = [shorten(label) for label in panel.front if label in named]
+    more = len(panel.front) - len(named)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _named(panel: Panel, room: int) -> list[str]:

@@ -108,7 +108,7 @@ def test_a_collapsed_gain_is_an_arrow_with_its_number(make, look):
     low = axes.get_xlim()[0]
     assert (mark.get_marker(), look.at(mark)) == ("<", (low, 0))
     assert low > -10
-    assert f"{MINUS}69" in [text.get_text() for text in axes.texts]
+    assert f"{MINUS}69.00" in [text.get_text() for text in axes.texts]
     assert "-69.00" in words
     assert look.bar_at(axes, 0) is None
 

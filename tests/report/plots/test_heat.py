@@ -123,9 +123,9 @@ def test_heat_of_one_seed_says_that_nothing_was_tested(look):
 
 
 def test_settings_of_one_short_name_are_numbered(make):
-    long = "teacher" * 8
+    long, end = "teacher" * 8, "student" * 4
     runs = [
-        make.record(label, 0, 70.0, run={"pair": f"{long}{k}"})
+        make.record(label, 0, 70.0, run={"pair": f"{long}{k}{end}"})
         for label in ("kd", "a")
         for k in range(2)
     ]
