@@ -19,6 +19,8 @@ from kdbench.report.typesetting.manuscript import Manuscript, day, manuscript
 from kdbench.report.typesetting.references import bibtex
 from kdbench.store import Results
 
+NARROW = 0.88
+"""How wide the letters of Libertinus are beside those of Computer Modern, at most."""
 TEMPLATE = Path(__file__).with_name("templates") / "report.typ"
 
 
@@ -30,7 +32,7 @@ def render(results: Results, folder: Path) -> Sequence[Path]:
         raise UserError(
             "the PDF needs typst, which is not installed: pip install typst"
         ) from None
-    text = manuscript(results)
+    text = manuscript(results, NARROW)
     path = folder / "report.pdf"
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from kdbench.records import Record
 from kdbench.report import formats
@@ -19,7 +20,7 @@ def facts(results: Results, sections: list[Section]) -> Facts:
     runs = [record.run for record in results.records]
     statuses = Counter(record.status for record in results.records)
     times = sorted(record.finished_at for record in results.records)
-    ends = dict.fromkeys((*times[:1], *times[-1:]))
+    ends = dict.fromkeys(map(_minute, (*times[:1], *times[-1:])))
     recipes = dict.fromkeys(section.recipe.sentence() for section in sections)
     seeds = sorted({seed for section in sections for seed in section.seeds})
     return (
@@ -31,7 +32,19 @@ def facts(results: Results, sections: list[Section]) -> Facts:
         ("Finished between", " and ".join(ends) or formats.MISSING),
         ("Superseded records left out", str(results.superseded)),
         ("Damaged files left out", str(len(results.damaged))),
+        ("Records without a checksum", str(results.unsealed)),
     )
+
+
+def _minute(time: str) -> str:
+    """A time of a record in UTC, without seconds; as it is if it names no zone."""
+    try:
+        found = datetime.fromisoformat(time)
+    except ValueError:
+        return time
+    if found.tzinfo is None:
+        return time
+    return f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def plugin_name(plugin: Mapping[str, str]) -> str:
@@ -81,12 +94,14 @@ def _other_code(records: list[Record]) -> Table:
 def _environments(records: list[Record]) -> Table:
     many: Counter[str] = Counter()
     for record in records:
+        if record.status == "skipped":
+            continue
         items = sorted(record.environment.items())
         many["; ".join(f"{k} {v}" for k, v in items if v is not None)] += 1
     return _words_table(
         "environments",
         "Environments",
-        "Machines and versions that the runs were made with.",
+        "Machines and versions that the runs were made with, skipped ones left out.",
         ("Runs", "Environment"),
         [(str(n), text) for text, n in many.most_common()],
     )

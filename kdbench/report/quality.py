@@ -122,12 +122,13 @@ def quality_table(section: Section) -> Table | None:
         if section.finished(standing.label)
     ]
     known = {shown.name for shown, _ in there.values()}
+    compressed = [s.label for s in standings(section) if s.compression]
     return Table(
         key="quality",
         title="Quality",
         caption=CAPTION,
         columns=tuple(columns),
-        rows=mark_best(columns, rows),
+        rows=mark_best(columns, rows, apart=compressed),
         notes=tuple(
             text
             for name, text in (("corruption", CORRUPTION), ("cka", CKA))

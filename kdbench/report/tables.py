@@ -5,7 +5,7 @@ Every number is formatted here, once; renderers only lay the texts out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -87,14 +87,18 @@ def word(text: str) -> Cell:
     return Cell(text or None, text or "-")
 
 
-def mark_best(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Mark the best value of each column that has a direction, teachers left out.
+def mark_best(
+    columns: Sequence[Column], rows: Sequence[Row], apart: Collection[str] = ()
+) -> tuple[Row, ...]:
+    """Mark the best value of each column that has a direction.
 
+    Rows whose first cell is "teacher" or stands in `apart` are no candidates.
     Ties are all marked, as far as their texts agree; a single candidate is not marked.
     """
     marked = [list(row.cells) for row in rows]
+    apart = {"teacher", *apart}
     candidates = [
-        i for i, row in enumerate(rows) if row.cells and row.cells[0].value != "teacher"
+        i for i, row in enumerate(rows) if row.cells and row.cells[0].value not in apart
     ]
     for j, column in enumerate(columns):
         if column.better is None:

@@ -45,9 +45,13 @@ COST_CAPTION = (
     "have lasted as long. Peak memory: "
     "weights, gradients, optimiser state and adapters, the batch, the teacher's "
     "answers and the activations of one training step, counted tensor by tensor: not "
-    "the teacher itself, and the same beside others as alone. Energy: of the GPU, or "
-    "of the CPU's packages, charged by the share of the training time. Engine's own: "
-    "the part of the train time that is the tool's."
+    "the teacher itself, and the same beside others as alone. Engine's own: the "
+    "part of the train time that is the tool's."
+)
+
+ENERGY_NOTE = (
+    "Energy: of the GPU, or of the CPU's packages, charged by the share of the "
+    "training time."
 )
 
 SPLIT_COLUMNS = (
@@ -280,6 +284,8 @@ def relative(section: Section, label: str, name: str) -> float | None:
 def _cost_notes(section: Section) -> list[str]:
     finished = [r for r in section.records if r.status == "finished"]
     notes = _early_notes(finished)
+    if any(r.cost.get("energy_j") is not None for r in finished):
+        notes.append(ENERGY_NOTE)
     names = sorted({machine_name(record.environment) for record in finished})
     if len(names) <= 1:
         return [*notes, *(f"Times on: {name}." for name in names)]

@@ -234,7 +234,7 @@ def test_specials_are_escaped():
     )
     assert tex.escape("[x]*") == "{[}x{]}{*}"  # no options behind the end of a row
     assert tex.escape("---") == "-{}-{}-"
-    assert tex.escape("日") == tex.UNKNOWN
+    assert tex.escape("日本") == r"U+65E5\allowbreak{}U+672C\allowbreak{}"
     assert tex.escape("é ł ß ć") == r"\'{e} \l{} \ss{} \'{c}"
     assert tex.escape("\u03b1\u03a9\u0391\u03ad") == r"$\alpha$$\Omega$A$\epsilon$"
 

@@ -78,6 +78,35 @@ def test_the_best_of_each_column_is_marked_but_no_teacher(results):
     ]
 
 
+def test_a_compressed_student_is_never_the_best(make, results):
+    run = {"teacher_runs": (make.teacher().id,), "compression": "int8"}
+    small = make.record(
+        "kd/int8", 0, 80.0, run=run, measures={"top1": 80.0, "nll": 0.1, "ece": 0.1}
+    )
+    table = quality(make.results(*results.records, small))
+    labels = [row.cells[0].value for row in table.rows]
+    assert labels[-1] == "kd/int8"
+    best = {
+        key: [label for i, label in enumerate(labels) if table.cell(i, key).best]
+        for key in ("nll", "ece")
+    }
+    assert best == {"nll": ["kd"], "ece": ["scratch"]}
+
+
+def test_further_measures_are_rounded_to_what_their_interval_tells(make):
+    values = [(0.8, 700.0, 1204.0, 0.0012), (0.9, 702.5, 1204.0, 0.0011)]
+    own = [
+        dict(zip(("a", "b", "c", "d"), measured, strict=True)) for measured in values
+    ]
+    table = build(make.results(*taught(make, "kd", own))).parts[0].table("further")
+    assert {key: table.cell(0, key).text for key in "abcd"} == {
+        "a": "0.85 ± 0.64",
+        "b": "701 ± 16",
+        "c": "1204 ± 0",
+        "d": "0.00115 ± 0.00064",
+    }
+
+
 def test_the_caption_says_bins_and_directions(results):
     caption = quality(results).caption
     assert "15 equal bins of the top-1 confidence, closed on the right" in caption

@@ -200,6 +200,9 @@ def test_memory_and_energy(make, energy):
     table = cost_table(only(results))
     assert texts(table, "peak_memory_bytes") == {"kd": "41.7 k", "at": "-"}
     assert texts(table, "company")["kd"] == "3"
+    told = [note.startswith("Energy: of the GPU") for note in table.notes]
+    assert any(told) == (energy is not None)
+    assert "Energy" not in table.caption
     if energy is None:
         assert "energy_j" not in [column.key for column in table.columns]
     else:

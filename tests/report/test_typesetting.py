@@ -1,4 +1,4 @@
-"""The manuscript as data: text, numbers, columns, works cited, what is told."""
+"""The manuscript as data: text, columns, works cited, what is told."""
 
 import doctest
 
@@ -12,7 +12,6 @@ from kdbench.report.typesetting import prose, tex
 from kdbench.report.typesetting.blocks import Bullets, Grid, Heading, Paragraph
 from kdbench.report.typesetting.fitting import grids, width
 from kdbench.report.typesetting.manuscript import manuscript
-from kdbench.report.typesetting.numbers import aligned
 from kdbench.report.typesetting.references import References, bibtex, methods, parse
 from kdbench.report.typesetting.wording import cited
 
@@ -73,31 +72,6 @@ def test_text_loses_what_cannot_be_seen_and_keeps_the_rest():
     assert max(map(len, prose.name(long).split(prose.BREAK))) <= prose.RUN
 
 
-def test_numbers_align_at_their_points():
-    found = [shown(s) for s in aligned(["95.0 ± 6.2", "7.25 ± 11.1", "99.3", "-"])]
-    gap = prose.SPACE
-    assert found == [
-        f"95.0(0){gap}±{gap}(0)6.2",
-        f"7.25{gap}±{gap}11.1",
-        f"99.3(0{gap}±{gap}00.0)",
-        "\u2013",
-    ]
-    assert [shown(s) for s in aligned(["-1.5", "0.31 n.s.", "1.43x"])] == [
-        f"{prose.MINUS}1.5(0{gap}n.s.)",
-        f"0.31{gap}n.s.",
-        f"1.43{prose.TIMES}(n.s.)",
-    ]
-    assert [shown(s) for s in aligned(["88.7 (4.0)", "8.7 (13.3)"])] == [
-        f"88.7(0){gap}(4.0)",
-        f"8.7{gap}(13.3)",
-    ]
-
-
-@pytest.mark.parametrize("text", ["skipped (3 of 3)", "in 1 of 3 seeds", "kd", ""])
-def test_words_among_numbers_stay_words(text):
-    assert shown(aligned(["12.5", text])[1]) == prose.name(text)
-
-
 def wide(columns, rows=3, text="95.0 ± 6.2", level=0):
     own = tuple(
         Column(f"c{i}", f"Column {i}", "%", level=level) for i in range(columns)
@@ -108,18 +82,41 @@ def wide(columns, rows=3, text="95.0 ± 6.2", level=0):
 
 
 def test_a_table_fits_by_its_least_needed_columns_first():
+    (found,) = grids(wide_by_level(), "t")
+    kept = [column.heading[0] for column in found.columns]
+    assert 2 < len(kept) < 9
+    assert kept == ["Strategy", *(f"Column {i}" for i in range(1, len(kept)))]
+    gone = [f"Column {i}" for i in range(len(kept), 9)]
+    assert shown(found.notes[-1]) == (
+        "Left out for want of room, though the caption may speak of them: "
+        f"{', '.join(gone)}."
+    )
+    assert not found.landscape
+
+
+def test_narrow_letters_leave_room_for_more_columns():
+    (broad,), (narrow,) = (
+        grids(wide_by_level(), "t", narrow=factor) for factor in (1.0, 0.8)
+    )
+    assert 2 < len(broad.columns) < len(narrow.columns)
+    long = Table("t", "T", "C.", *long_words())
+    (broad,), (narrow,) = (grids(long, "t", narrow=factor) for factor in (1.0, 0.8))
+    assert sum(c.width or 0 for c in narrow.columns) <= 57
+    assert narrow.columns[0].width < broad.columns[0].width
+
+
+def wide_by_level():
     columns = (
         Column("strategy", "Strategy", numeric=False),
         *(Column(f"c{i}", f"Column {i}", level=i) for i in range(1, 9)),
     )
     row = Row((word("kd"), *(Cell(1.0, "1234.0 ± 56.2 n.s.") for _ in range(8))))
-    (found,) = grids(Table("t", "T", "C.", columns, (row,)), "t")
-    kept = [column.heading[0] for column in found.columns]
-    assert 2 < len(kept) < 9
-    assert kept == ["Strategy", *(f"Column {i}" for i in range(1, len(kept)))]
-    gone = [f"Column {i}" for i in range(len(kept), 9)]
-    assert shown(found.notes[-1]) == (f"Left out for want of room: {', '.join(gone)}.")
-    assert not found.landscape
+    return Table("t", "T", "C.", columns, (row,))
+
+
+def long_words():
+    columns = (Column("s", "S", numeric=False), Column("r", "R", numeric=False))
+    return columns, (Row((word("x" * 80), word("why " * 100))),)
 
 
 def test_a_wide_table_turns_its_page_and_a_wider_one_is_split():
@@ -283,6 +280,7 @@ def settings(make, count):
                     label,
                     seed,
                     value + seed * (i + 1) / 7,
+                    cost={"train_s": 2.0},
                     run={"dataset": f"data{i}", "teacher_runs": (make.teacher().id,)},
                 )
                 for seed in range(2)
@@ -312,6 +310,33 @@ def test_what_was_explained_once_is_referred_to(make):
     assert [s.text for s in second.caption if s.kind == "table"] == [first.slug]
     taken = {grid.slug: grid for grid in text.taken}
     assert shown(taken[second.slug].caption) == shown(first.caption)
+
+
+def test_findings_have_a_section_and_the_abstract_leads_with_the_first(make):
+    from kdbench.report.document import build
+
+    results = settings(make, 3)
+    findings = [prose.sentence(words) for words in build(results).findings]
+    assert len(findings) > 2
+    text = manuscript(results)
+    assert shown(text.abstract) == f"{findings[0]} {findings[-1]}"
+    headings = [b.text for b in text.body if isinstance(b, Heading) and b.level == 1]
+    assert headings[-2:] == ["Findings", "Limits"]
+    listed = [b for b in text.body if isinstance(b, Bullets)][-2]
+    assert [shown(item) for item in listed.items] == findings
+
+
+def test_a_table_that_tells_nothing_is_left_out(make):
+    one = make.results(
+        make.teacher(), *make.strategy("scratch", [80.0]), *make.strategy("kd", [81.0])
+    )
+    text = manuscript(one)
+    printed = [b for b in (*text.body, *text.appendix) if isinstance(b, Grid)]
+    assert "digits-big-small-cost" not in {grid.slug for grid in printed}
+    assert "digits-big-small-accuracy" in {grid.slug for grid in printed}
+    for grid in printed:
+        cells = [shown(slot.spans) for row in grid.rows for slot in row[1:]]
+        assert set(cells) != {prose.DASH}, grid.slug
 
 
 def test_every_table_can_be_taken(make):

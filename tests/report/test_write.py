@@ -24,7 +24,7 @@ from kdbench.store import write_record
 NASTY = 'x<b>|_"$a_1$&'
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results(make):
     curves = {"top1": [10.0, 50.0, None, 80.0]}
     records = [
@@ -41,11 +41,12 @@ def results(make):
     )
 
 
-@pytest.fixture
-def written(results, tmp_path):
-    files = write(results, tmp_path, BUILTIN)
+@pytest.fixture(scope="module")
+def written(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    files = write(results, folder, BUILTIN)
     assert all(file.is_file() for file in files)
-    return tmp_path
+    return folder
 
 
 def test_what_is_written(written):

@@ -1,7 +1,7 @@
 """Tables that fit the page: which columns, how wide, where numbers are padded.
 
-Widths are in em and rough: those of Computer Modern at 8 points, which is the wider of
-the two fonts that reports are set in.
+Widths are in em and rough: those of Computer Modern at 8 points. Another typeface is
+told by how much narrower its letters are.
 """
 
 from __future__ import annotations
@@ -57,18 +57,17 @@ BEST = "Bold: the best of its column; that is no test."
 NEAR = f"{DAGGER}: not significantly worse than the best of its column."
 
 
-def grids(
-    table: Table, slug: str, *, title: str = "", caption: Spans | None = None
-) -> list[Grid]:
+def grids(table: Table, slug: str, *, narrow: float = 1.0) -> list[Grid]:
     """The table as it is printed: several where its columns do not fit one page.
 
     Columns go by their level, the highest first, until the rest fits the page upright;
     where even the last ones do not, the type gets smaller, then the page is turned.
+    `narrow` is how wide letters are beside those of Computer Modern.
     """
-    shown, size, landscape = _fit(table)
-    room = (LANDSCAPE if landscape else PORTRAIT)[size]
-    own = sentence(title or table.title)
-    words = text(sentence(table.caption)) if caption is None else caption
+    shown, size, landscape = _fit(table, narrow)
+    room = _room(size, landscape, narrow)
+    own = sentence(table.title)
+    words = text(sentence(table.caption))
     found = []
     for number, part in enumerate(_split(shown, room)):
         more = number > 0
@@ -78,7 +77,7 @@ def grids(
                 slug=f"{slug}-{number + 1}" if more else slug,
                 title=f"{own}, further columns" if more else own,
                 caption=() if more else words,
-                columns=columns,
+                columns=tuple(_narrowed(column, narrow) for column in columns),
                 rows=_slots(part),
                 notes=_notes(table, part, shown),
                 size=size,
@@ -90,7 +89,17 @@ def grids(
     return found
 
 
-def _fit(table: Table) -> tuple[Table, int, bool]:
+def _room(size: int, landscape: bool, narrow: float) -> float:
+    return (LANDSCAPE if landscape else PORTRAIT)[size] / narrow
+
+
+def _narrowed(column: GridColumn, narrow: float) -> GridColumn:
+    if column.width is None:
+        return column
+    return replace(column, width=round(column.width * narrow, 2))
+
+
+def _fit(table: Table, narrow: float) -> tuple[Table, int, bool]:
     """The columns that are kept, the size in points and whether the page is turned."""
     levels = sorted({0, *(c.level for c in table.columns if c.level < CSV_ONLY)})
     tried = [(level, 8, False) for level in reversed(levels)]
@@ -98,7 +107,7 @@ def _fit(table: Table) -> tuple[Table, int, bool]:
     tried += [(level, 7, True) for level in reversed(levels)]
     for level, size, landscape in tried:
         shown = table.shown(level)
-        if _least(shown) <= (LANDSCAPE if landscape else PORTRAIT)[size]:
+        if _least(shown) <= _room(size, landscape, narrow):
             return shown, size, landscape
     return table.shown(0), 7, True
 
@@ -131,7 +140,10 @@ def _notes(table: Table, part: Table, shown: Table) -> tuple[Spans, ...]:
     notes += [BEST] if any(cell.best for cell in cells) else []
     notes += [NEAR] if any(cell.near and not cell.best for cell in cells) else []
     if gone:
-        notes.append(f"Left out for want of room: {', '.join(gone)}.")
+        notes.append(
+            "Left out for want of room, though the caption may speak of them: "
+            f"{', '.join(gone)}."
+        )
     return tuple(text(sentence(note)) for note in notes)
 
 

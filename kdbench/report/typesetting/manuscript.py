@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import lru_cache
@@ -11,6 +11,7 @@ from itertools import chain
 
 from kdbench.report import provenance
 from kdbench.report.document import Document, Part, build
+from kdbench.report.formats import MISSING
 from kdbench.report.plots.style import Plot, drawn
 from kdbench.report.tables import Table
 from kdbench.report.typesetting import wording
@@ -37,7 +38,7 @@ FEW = 3
 WIDTH = 440.0
 HEIGHT = 560.0
 """The most room for a figure, in points."""
-SCALE = 0.85
+SCALE = 0.75
 """Of a figure, as it was drawn for a screen."""
 
 ELSEWHERE = {"split", "models", "further"}
@@ -74,12 +75,13 @@ class Manuscript:
 
 
 @lru_cache(maxsize=2)
-def manuscript(results: Results) -> Manuscript:
-    """The manuscript of these results, written once for both formats.
+def manuscript(results: Results, narrow: float = 1.0) -> Manuscript:
+    """The manuscript of these results.
 
+    `narrow` is how wide the letters of tables are beside those of Computer Modern.
     Raises UserError where the records obey different protocol versions.
     """
-    return _Writer(build(results), results).manuscript()
+    return _Writer(build(results), results, narrow).manuscript()
 
 
 @dataclass
@@ -88,6 +90,7 @@ class _Writer:
 
     document: Document
     results: Results
+    narrow: float
     references: References = field(default_factory=References)
     explained: dict[tuple[str, str], str] = field(default_factory=dict)
     taken: list[Grid] = field(default_factory=list)
@@ -102,6 +105,7 @@ class _Writer:
             *self._environment(),
             *self._strategies(),
             *self._results(few),
+            *self._findings(),
             *self._limits(),
         ]
         appendix = [
@@ -128,7 +132,8 @@ class _Writer:
         return f"{title}: {name(', '.join(datasets))}" if datasets else title
 
     def _abstract(self) -> Spans:
-        sentences: Sequence[str] = self.document.findings
+        findings = self.document.findings
+        sentences = tuple(dict.fromkeys((*findings[:1], *findings[-1:])))
         if not sentences:
             parts = self.document.parts
             sentences = parts[0].sentences if parts else ("No student run yet.",)
@@ -168,7 +173,7 @@ class _Writer:
             "; ".join(known[key].short for key in keys) or card.paper
             for keys, card in zip(works, cards, strict=True)
         ]
-        found = grids(cards_table(cards, sources), "strategies")
+        found = grids(cards_table(cards, sources), "strategies", narrow=self.narrow)
         cited = [with_citations(grid, works) for grid in found]
         self.taken += cited
         yield from cited
@@ -239,6 +244,11 @@ class _Writer:
         for table in tables:
             yield from self._table(table, f"provenance-{table.key}")
 
+    def _findings(self) -> Iterator[Block]:
+        found = tuple(text(sentence(words)) for words in self.document.findings)
+        if found:
+            yield from (Heading(1, "Findings"), Bullets(found))
+
     def _limits(self) -> Iterator[Block]:
         found = tuple(wording.limits(self.document, self.results))
         if found:
@@ -248,20 +258,31 @@ class _Writer:
         """A table of a setting, which its title names; [] if it stands elsewhere."""
         title = f"{table.title}, {part.section.title}"
         slug = f"{part.section.slug}-{table.key}"
+        table = replace(table, title=title)
         if table.key in ELSEWHERE:
-            self.taken += grids(replace(table, title=title), slug)
+            self.taken += grids(table, slug, narrow=self.narrow)
             return []
-        return self._table(replace(table, title=title), slug)
+        return self._table(table, slug)
 
     def _table(self, table: Table, slug: str) -> list[Grid]:
-        """The table as it is printed; what was explained before is referred to."""
-        before = self.explained.setdefault((table.key, table.caption), slug)
-        found = grids(table, slug)
+        """The table as it is printed; what was explained before is referred to.
+
+        [] if it has names only: with one seed some have nothing to tell.
+        """
+        found = grids(table, slug, narrow=self.narrow)
         self.taken += found
+        if not _tells(table):
+            return []
+        before = self.explained.setdefault((table.key, table.caption), slug)
         if before == slug or not table.caption:
             return found
         as_before = (*text(AS_BEFORE), Span("table", before), *text("."))
         return [replace(found[0], caption=as_before), *found[1:]]
+
+
+def _tells(table: Table) -> bool:
+    """Whether any cell beside those of the first column is known."""
+    return any(cell.text != MISSING for row in table.rows for cell in row.cells[1:])
 
 
 def _picture(plot: Plot) -> Picture:

@@ -10,15 +10,20 @@ from kdbench.report.formats import MISSING
 from kdbench.report.typesetting.blocks import Span, Spans, text
 from kdbench.report.typesetting.prose import DASH, MINUS, SPACE, TIMES, name
 
-NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?)")
+NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?)")
 PREFIXES = {"", "+", "-", "<", ">", "~"}
+RANGES = (" - ", " to ")
+"""Between two numbers that stay together: no room opens within."""
+OPENING = re.compile(r"(?: ?[(+<>~-]+)?$")
+"""What belongs to the number behind it."""
 
 
 def aligned(texts: Sequence[str]) -> list[Spans]:
     """Numbers padded on both sides with hidden characters, points below each other.
 
     Set flush right. Every number of a text has its own place: "95.0 ± 6.2" aligns at
-    both points. A text that is no number stays as it is.
+    both points. No padding parts a number from its sign or its unit. A range is not
+    padded, and a text that is no number stays as it is.
     """
     split = [_numbers(words) for words in texts]
     known = [parts for parts in split if parts]
@@ -34,16 +39,23 @@ def aligned(texts: Sequence[str]) -> list[Spans]:
 
 
 def _plain(words: str) -> str:
-    return DASH if words == MISSING else name(words)
+    if words == MISSING:
+        return DASH
+    parts = NUMBER.split(words)
+    return "".join(map(_signs, parts)) if _range(parts) else name(words)
 
 
 def _numbers(words: str) -> list[str]:
     """What stands before, between and behind numbers, and the numbers; [] if none."""
     parts = NUMBER.split(words)
     longest = max((len(part) for part in parts[2::2]), default=0)
-    if len(parts) == 1 or parts[0] not in PREFIXES or longest > len(" n.s. "):
+    if parts[0] not in PREFIXES or longest > len(" n.s. ") or _range(parts):
         return []
-    return parts
+    return parts if len(parts) > 1 else []
+
+
+def _range(parts: Sequence[str]) -> bool:
+    return any(part.startswith(RANGES) for part in parts[2:-1:2])
 
 
 class _Room:
@@ -54,9 +66,9 @@ class _Room:
 
     @classmethod
     def number(cls, found: Sequence[str]) -> _Room:
-        pairs = [number.partition(".") for number in found]
-        whole = max((p[0] for p in pairs), key=len)
-        part = max((p[1] + p[2] for p in pairs), key=len)
+        cuts = [(number, _whole(number)) for number in found]
+        whole = max((number[:cut] for number, cut in cuts), key=len)
+        part = max((number[cut:] for number, cut in cuts), key=len)
         return cls(whole, part, "")
 
     @classmethod
@@ -65,26 +77,39 @@ class _Room:
 
 
 def _align(parts: Sequence[str], room: Sequence[_Room]) -> Spans:
-    spans: list[Span] = []
-    for place, most in enumerate(room):
-        own = parts[place] if place < len(parts) else ""
-        if place % 2:
-            whole, point, part = own.partition(".")
-            missing = _digits(most.whole[len(whole) :]) if place > 1 else ""
-            before = spans.pop() if missing and _opens(spans) else None
-            after = _digits(most.part[len(point + part) :])
-            spans += [Span("hidden", missing), *([before] if before else [])]
-            spans += [Span("text", own), Span("hidden", after)]
+    spans = [Span("text", _signs(parts[0]))]
+    for place in range(1, len(room), 2):
+        number, behind = (*parts[place : place + 2], "", "")[:2]
+        decimals = _digits(room[place].part[len(number) - _whole(number) :])
+        rest = _signs(room[place + 1].other[len(behind) :])
+        spans.append(Span("text", _signs(number)))
+        if place + 2 < len(parts):
+            opening = _opening(behind)
+            between = behind.removesuffix(opening)
+            digits = _missing(parts[place + 2], room[place + 2])
+            spans += [Span("hidden", decimals), Span("text", _signs(between))]
+            spans += [Span("hidden", rest + digits), Span("text", _signs(opening))]
         else:
-            after = _signs(most.other[len(own) :]) if place else ""
-            spans += [Span("text", _signs(own)), Span("hidden", after)]
-        spans = [span for span in spans if span.text]
-    return _merged(spans)
+            digits = _missing("", room[place + 2]) if place + 2 < len(room) else ""
+            spans += [Span("text", _signs(behind))]
+            spans += [Span("hidden", decimals + rest + digits)]
+    return _merged([span for span in spans if span.text])
 
 
-def _opens(spans: Sequence[Span]) -> bool:
-    """Whether a bracket opens just before: the room goes before it."""
-    return bool(spans) and spans[-1].kind == "text" and spans[-1].text.endswith("(")
+def _missing(number: str, room: _Room) -> str:
+    """The digits that a number lacks before its point."""
+    return _digits(room.whole[_whole(number) :])
+
+
+def _whole(number: str) -> int:
+    """How many characters stand before its point or its exponent."""
+    return len(re.split("[.e]", number, maxsplit=1)[0])
+
+
+def _opening(words: str) -> str:
+    """The end of what stands between two numbers that belongs to the second."""
+    found = OPENING.search(words)
+    return found[0] if found else ""
 
 
 def _digits(words: str) -> str:

@@ -1,4 +1,4 @@
-"""Text for LaTeX: every character typeset by any pdfTeX, or a question mark."""
+"""Text for LaTeX: every character typeset by any pdfTeX, or its number."""
 
 # ruff: noqa: RUF001 - that characters look alike is the point of this file
 
@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from kdbench.report.typesetting.blocks import Grid, GridColumn, Slot, Span
 from kdbench.report.typesetting.prose import BREAK, MINUS, SPACE
 
-UNKNOWN = "?"
 EM = {8: 8.5, 7: 7.97}
 """Size in points -> what an em of Computer Modern is at that size."""
 
@@ -133,7 +132,9 @@ def _character(character: str) -> str:
         return _character(base)
     if marks:
         return "".join(_character(part) for part in parts)
-    return "" if unicodedata.combining(character) else UNKNOWN
+    if unicodedata.combining(character):
+        return ""
+    return rf"U+{ord(character):04X}\allowbreak{{}}"
 
 
 def spans(found: Iterable[Span]) -> str:

@@ -180,3 +180,17 @@ def test_text_has_enough_contrast(visit, scheme):
     ):
         found = page.locator(selector).first.evaluate(CONTRAST)
         assert found >= 4.5, f"{selector}: {found:.1f}"
+
+
+def test_a_plot_on_a_phone_shows_that_there_is_more_to_the_right(visit):
+    page = visit(viewport={"width": 390, "height": 800})
+    box = page.locator(".box:has(> svg.plot)").first
+    fade = "b => getComputedStyle(b).maskImage"
+    assert "linear-gradient(to left" in box.evaluate(fade)
+    hidden, faded = box.evaluate(
+        "b => [b.scrollWidth - b.clientWidth,"
+        " parseFloat(getComputedStyle(b.firstElementChild).borderRightWidth)]"
+    )
+    assert hidden > faded > 30  # scrolled to the end, the edge covers an empty margin
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert box.evaluate(fade) == "none"
