@@ -118,8 +118,10 @@ def _rest(
     untested = sum(average.p_kd is None for average in others.values())
     alike = len(others) - len(better) - len(worse) - untested
     if alike:
-        verb = "does" if alike == 1 else "do"
-        yield f"{_strategies(alike)} {verb} not differ from it by a test"
+        tested = len(others) - untested
+        many = f"all {alike} tested" if 1 < alike == tested else _strategies(alike)
+        verb = "is" if alike == 1 else "are"
+        yield f"{many} {verb} not significantly different from kd"
     low = sorted(worse, key=lambda k: _mean(others[k]))
     named = f" ({formats.listed(low, most=NAMED)})" if low else ""
     yield f"{_are(len(low))} worse{named}"
@@ -169,9 +171,14 @@ def _by_setting(sections: Sequence[Section]) -> Iterator[str]:
         parts = ["none is ever told from it"]
     yield (
         f"Setting by setting, {_strategies(len(tested))} {_was(len(tested))} tested "
-        f"against plain kd in {_settings(settings)}: {', '.join(parts)} (paired "
+        f"against plain kd in {_settings(settings)}{_or_fewer(tested, settings)}: "
+        f"{', '.join(parts)} (paired "
         "t-tests over seeds, Holm-adjusted over the strategies of each setting, 0.05)."
     )
+
+
+def _or_fewer(tested: Counter[str], settings: int) -> str:
+    return " or fewer" if min(tested.values()) < settings else ""
 
 
 def _counted(labels: list[str], counts: Counter[str], settings: int) -> str:
@@ -219,8 +226,8 @@ def _runs(sections: Sequence[Section]) -> str:
     runs = sum(s.runs for s in found)
     text = (
         f"This rests on {runs:,} {'run' if runs == 1 else 'runs'} of "
-        f"{_strategies(len({s.label for s in found}))}, baselines included, in "
-        f"{len(sections)} settings"
+        f"{_strategies(len({s.label for s in found}))}, baselines included (teachers "
+        f"and compressed students are not counted), in {len(sections)} settings"
     )
     if not failed and not skipped:
         return f"{text}; all finished."

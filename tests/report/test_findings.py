@@ -35,8 +35,8 @@ def test_the_best_the_alike_and_the_worse(told):
     assert lead == (
         "On digits / a and 3 seeds, best beats plain kd by 3.03 ± 0.14 points "
         f"(p {'<0.001' if 3 * p < 0.001 else f'= {3 * p:.3f}'}, Holm-adjusted over "
-        "4 strategies); 1 is better too (second); 1 strategy does not differ from it "
-        "by a test; 1 is worse (worse)."
+        "4 strategies); 1 is better too (second); 1 strategy is not "
+        "significantly different from kd; 1 is worse (worse)."
     )
     assert "not significant is not equal, and 3 seeds" in limits
     assert "one teacher checkpoint" in limits
@@ -54,7 +54,7 @@ def test_nothing_beats_kd(told):
         "On digits / a and 3 seeds, no strategy is shown to beat plain kd; the largest "
         "mean gain of those tested is that of alike, +0.00 ± 7.45 points (p = 1.00 n.s."
     )
-    assert "1 strategy does not differ from it by a test; none is worse." in lead
+    assert "1 strategy is not significantly different from kd; none is worse." in lead
 
 
 def test_settings_are_averaged_by_seed(told):
@@ -79,8 +79,8 @@ def test_settings_are_averaged_by_seed(told):
     )
     assert scratch == "Plain kd shares no finished seed with scratch in any setting."
     assert runs == (
-        "This rests on 12 runs of 2 strategies, baselines included, in 2 settings; all "
-        "finished."
+        "This rests on 12 runs of 2 strategies, baselines included (teachers "
+        "and compressed students are not counted), in 2 settings; all finished."
     )
     assert "not equal, and 3 seeds show" in limits
     assert "overstate" not in limits  # there is one gain
@@ -245,8 +245,9 @@ def test_failed_and_skipped_runs_are_counted(make):
     ]
     found = sections(make.results(make.teacher(), *students, *skipped))
     assert (
-        "This rests on 9 runs of 3 strategies, baselines included, in 2 settings; 3 "
-        "failed and 1 was skipped (x: 3, y: 1)."
+        "This rests on 9 runs of 3 strategies, baselines included (teachers "
+        "and compressed students are not counted), in 2 settings; 3 failed and 1 was "
+        "skipped (x: 3, y: 1)."
     ) in list(findings(found))
 
 
