@@ -87,6 +87,7 @@ def test_the_suite_holds_every_strategy(host):
     assert len(ALL.strategies) >= 45
 
 
+@pytest.mark.slow
 def test_only_what_cannot_run_is_skipped(together):
     """Vectors have no positions; flows need stages of the same width."""
     skipped = {c: r.reason for c, r in together.items() if r.status == "skipped"}
@@ -100,6 +101,7 @@ def test_only_what_cannot_run_is_skipped(together):
     ]
 
 
+@pytest.mark.slow
 def test_no_strategy_uses_a_global_generator(host, together, watched):
     """In no step of any phase, on either pair, nor where adapters are built."""
     touched, seen = watched

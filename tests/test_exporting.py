@@ -565,7 +565,8 @@ def test_one_item_of_the_headline_may_differ(student):
 def test_a_student_that_measures_otherwise_here_is_not_written(copied, write, tmp_path):
     record = find(copied, KD)
     measures = {**record.measures, "top1": record.measures["top1"] + 5}
-    write_record(copied, record.model_copy(update={"measures": measures}))
+    claimed = {"measures": measures, "correct": None}
+    write_record(copied, record.model_copy(update=claimed))
     with pytest.raises(
         UserError, match="preprocessing or the model's code must be other"
     ):

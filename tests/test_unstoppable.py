@@ -21,7 +21,17 @@ one with two students, and one that drives its own loop."""
 
 CHANGES = {"pairs": ["digits-conv"], "strategies": STRATEGIES, "epochs": 4}
 CHANGES["validation"] = 0.1  # as the suite has it
-RUN = ["run", "--no-speed", "--seeds", "1", "--epochs", "4", "-p", "digits-conv"]
+RUN = [
+    "run",
+    "--no-speed",
+    "--no-report",
+    "--seeds",
+    "1",
+    "--epochs",
+    "4",
+    "-p",
+    "digits-conv",
+]
 RUN += ["-s", ",".join(STRATEGIES), "--checkpoint-every", "0"]
 
 
@@ -263,7 +273,7 @@ def cut(path):
 
 
 @pytest.mark.parametrize("damage", [flip, cut])
-@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_damaged_checkpoint_costs_time_and_no_bit(
     host, helpers, run_digits, tmp_path, capsys, damage, both
 ):

@@ -12,6 +12,7 @@ from kdbench.weights import read, write
 
 QUICK = [
     "--no-speed",
+    "--no-report",
     "--seeds",
     "1",
     "--epochs",

@@ -88,7 +88,7 @@ def test_an_imported_checkpoint_teaches_in_a_suite(kdbench, module, tmp_path):
     torch.save(module.state_dict(), "theirs.pth")
     assert kdbench("teacher", "import", "theirs.pth", *FOREIGN).code == 0
     (tmp_path / "own.toml").write_text(SUITE)
-    done = kdbench("run", "own.toml", "--no-speed", "--executor", "here")
+    done = kdbench("run", "own.toml", "--no-speed", "--no-report", "--executor", "here")
     assert done.code == 0, done.out + done.err
     assert "measures" not in done.err
     records = load([tmp_path / "results" / "own"]).records
@@ -369,7 +369,7 @@ def test_imported_for_other_data_is_refused_before_training(kdbench, module, tmp
     assert kdbench("teacher", "import", "theirs.pth", *FOREIGN).code == 0
     text = SUITE.replace('"digits"', '"breast_cancer_10"')
     (tmp_path / "own.toml").write_text(text)
-    done = kdbench("run", "own.toml", "--no-speed", "--executor", "here")
+    done = kdbench("run", "own.toml", "--no-speed", "--no-report", "--executor", "here")
     assert done.code == 2
     assert "was imported for digits" in done.err
 
@@ -380,6 +380,6 @@ def test_an_imported_student_starts_anew_and_that_is_said(kdbench, module, tmp_p
     text = SUITE.replace('"imported:mine"', '"mlp_5"', 1)
     text = text.replace('student = "mlp_5"', 'student = "imported:mine"')
     (tmp_path / "own.toml").write_text(text)
-    done = kdbench("run", "own.toml", "--no-speed", "--executor", "here")
+    done = kdbench("run", "own.toml", "--no-speed", "--no-report", "--executor", "here")
     assert done.code == 0, done.out + done.err
     assert "starts anew as a student" in done.out
