@@ -38,6 +38,8 @@ def report(
     ] = False,
 ) -> None:
     """Write tables, plots and a page from records; trains nothing."""
+    import gc
+
     from kdbench.catalogue import with_cards
     from kdbench.plugins import Host
     from kdbench.report import write
@@ -47,6 +49,7 @@ def report(
 
     host, folders = Host(files=plugin or []), folder or [USUAL]
     results = with_cards(host, load(folders))
+    gc.freeze()  # the records stay: the collector need not walk through them again
     if reference is not None:
         results = against(results, reference)
     names = formats or host.names("renderers")

@@ -154,6 +154,7 @@ def open_checkpoints(out):
     return {p.name for p in (out / "digits" / "checkpoints").glob("*")}
 
 
+@pytest.mark.slow
 def test_a_group_out_of_memory_goes_on_in_halves(
     run, same, hungry, steps, tmp_path, monkeypatch, capsys
 ):
@@ -179,6 +180,7 @@ def test_half_a_step_is_not_kept(run, same, hungry, steps, tmp_path, monkeypatch
     assert hungry.calls == {1: steps, 2: steps + 1, 3: steps}
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_alone_fails_alone(
     run, same, hungry, tmp_path, monkeypatch
 ):

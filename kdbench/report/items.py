@@ -58,9 +58,13 @@ class Bits:
         if not seeds:
             return None
         tests = [stats.mcnemar(own[seed], others[seed]) for seed in seeds]
-        differences = 100 * np.mean(
-            [own[seed].astype(float) - others[seed] for seed in seeds], axis=0
-        )
+        total = np.zeros(
+            len(own[seeds[0]]), np.int32
+        )  # small arrays: less memory paged
+        for seed in seeds:
+            total += own[seed]
+            total -= others[seed]
+        differences = total * (100 / len(seeds))
         low, high = stats.bootstrap_items(differences, resamples=RESAMPLES)
         clear = [test for test in tests if test.p_value < formats.SIGNIFICANT]
         return Items(
