@@ -58,13 +58,11 @@ class Bits:
         if not seeds:
             return None
         tests = [stats.mcnemar(own[seed], others[seed]) for seed in seeds]
-        total = np.zeros(
-            len(own[seeds[0]]), np.int32
-        )  # small arrays: less memory paged
+        total = np.zeros(len(own[seeds[0]]), np.int32)  # small: pages cost time
         for seed in seeds:
             total += own[seed]
             total -= others[seed]
-        differences = total * (100 / len(seeds))
+        differences = total.astype(np.float64) * (100 / len(seeds))
         low, high = stats.bootstrap_items(differences, resamples=RESAMPLES)
         clear = [test for test in tests if test.p_value < formats.SIGNIFICANT]
         return Items(

@@ -289,6 +289,15 @@ def settings(make, count):
     )
 
 
+def test_details_of_very_many_settings_stand_elsewhere(make):
+    text = manuscript(settings(make, 7))
+    assert "stand in the page and the data files" in words_of(text.body)
+    assert "Details of the settings" not in words_of(text.appendix)
+    assert {f"data{i}-big-small-accuracy" for i in range(7)} <= {
+        b.slug for b in text.body if isinstance(b, Grid)
+    }
+
+
 @pytest.mark.parametrize(("count", "appended"), [(3, False), (4, True)])
 def test_details_of_many_settings_stand_in_an_appendix(make, count, appended):
     text = manuscript(settings(make, count))

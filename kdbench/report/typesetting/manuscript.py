@@ -34,6 +34,9 @@ from kdbench.store import Results
 
 FEW = 3
 """Of so many settings the details stand with their setting, of more in an appendix."""
+MANY = 6
+"""Of more than so many they are left to the page and the data files: a hundred pages
+of tables are no paper."""
 
 WIDTH = 440.0
 HEIGHT = 560.0
@@ -109,7 +112,7 @@ class _Writer:
             *self._limits(),
         ]
         appendix = [
-            *([] if few else self._details()),
+            *(self._details() if FEW < len(document.parts) <= MANY else []),
             *self._code(),
         ]
         cited = _cited((*body, *appendix))
@@ -210,7 +213,9 @@ class _Writer:
         )
         if titles:
             yield f"Not here but in the page and the data files: {'; '.join(titles)}."
-        if len(self.document.parts) > FEW:
+        if len(self.document.parts) > MANY:
+            yield "The details of each setting stand in the page and the data files."
+        elif len(self.document.parts) > FEW:
             yield "The details of each setting stand in the appendix."
 
     def _part(self, part: Part, few: bool) -> Iterator[Block]:
