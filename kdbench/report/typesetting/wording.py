@@ -85,11 +85,6 @@ def sentence_part(words: str) -> str:
     return f"{left}{sentence(words)}{right}"
 
 
-def cited_keys(found: Spans) -> list[str]:
-    """The keys of the works that spans cite."""
-    return [s.text for s in found if s.kind == "cite"]
-
-
 def limits(document: Document, results: Results) -> Iterator[Spans]:
     """What must be borne in mind about these very records, a few sentences each."""
     found = document.sections
