@@ -50,10 +50,10 @@ def perform(job: Job, host: Host, emit: Emit, stop: Callable[[], bool]) -> None:
     """
     recipe = job.group.runs[0].recipe
     settle(torch.device(job.device), job.threads, recipe.deterministic)
-    left, why = _attempt(job, host, emit, stop)
+    left, why = attempt(Work(job, host, emit), stop)
     release_memory()
     if len(left) == len(job.group.runs) == 1:
-        _Work(job, host, emit).fail(
+        Work(job, host, emit).fail(
             left[0],
             f"needs more memory than there is, even alone ({why}); a smaller "
             "batch_size needs less, as another recipe with tables of its own",
@@ -68,17 +68,15 @@ def perform(job: Job, host: Host, emit: Emit, stop: Callable[[], bool]) -> None:
             perform(replace(job, group=half), host, emit, stop)
 
 
-def _attempt(
-    job: Job, host: Host, emit: Emit, stop: Callable[[], bool]
-) -> tuple[Sequence[Run], str]:
-    """Run a job; what is left of it where memory ran out, and the words of that.
+def attempt(work: Work, stop: Callable[[], bool]) -> tuple[Sequence[Run], str]:
+    """Do the work; what is left of it where memory ran out, and the words of that.
 
     A failure of the group as a whole is recorded for each run that has no record yet.
     """
-    work = _Work(job, host, emit)
+    group = work.job.group
     try:
-        with told_apart(work.device, f"the group of {job.group.runs[0].label}"):
-            if job.group.solo:
+        with told_apart(work.device, f"the group of {group.runs[0].label}"):
+            if group.solo:
                 work.solo(stop)
             else:
                 work.lockstep(stop)
@@ -92,8 +90,11 @@ def _attempt(
     return (), ""
 
 
-class _Work(Prepared):
+class Work(Prepared):
     """The training of one job."""
+
+    learner: type[Learner] = Learner
+    solo_learner: type[Solo] = Solo
 
     def lockstep(self, stop: Callable[[], bool]) -> None:
         self.prepare()
@@ -150,7 +151,7 @@ class _Work(Prepared):
     def _learner(self, run: Run) -> Learner | None:
         """The run's learner, resumed; None, and a record, where it cannot be built."""
         try:
-            return self._resumed(run, self._fresh)
+            return self._resumed(run, self.fresh)
         except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
             raise_if_machine(error, self.device, f"{run.label}, before training")
             self.fail(run, f"{reason_of(error)} before training")
@@ -177,11 +178,11 @@ class _Work(Prepared):
             return build(run)
         return built
 
-    def _fresh(self, run: Run) -> Learner:
+    def fresh(self, run: Run) -> Learner:
         strategy = strategy_of(run, self.host)
         specs = [self.host.model(name) for name in run.students]
         specs[0] = self.spec(run)
-        return Learner(
+        return self.learner(
             run,
             strategy,
             specs,
@@ -223,7 +224,7 @@ class _Work(Prepared):
         if not self.open:
             return
         [run] = self.job.group.runs
-        learner = self._resumed(run, self._solo)
+        learner = self._resumed(run, self.alone)
         self.emit(("started", run))
         try:
             learner.drive(self.saver, stop, self._tell)
@@ -235,9 +236,9 @@ class _Work(Prepared):
                 self._tell_times(learner)
         self.finish(learner)
 
-    def _solo(self, run: Run) -> Solo:
+    def alone(self, run: Run) -> Solo:
         """With teachers of its own: it hooks them."""
-        return Solo(
+        return self.solo_learner(
             run,
             strategy_of(run, self.host),
             [self.host.model(name) for name in run.students],

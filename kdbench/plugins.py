@@ -7,23 +7,17 @@ hook call and a misspelt hook is silent.
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import pluggy
 
 from kdbench import __version__, hookspecs
-from kdbench.admission import KINDS, SINGULAR, Refused, check_hook_names, checked
+from kdbench.admission import KINDS, SINGULAR, check_hook_names, checked
 from kdbench.api import (
     Compression,
     Dataset,
@@ -34,6 +28,7 @@ from kdbench.api import (
     unknown,
 )
 from kdbench.combining import Combination, combine
+from kdbench.loading import Plugin, at_hand, import_file, importer, limit
 from kdbench.provenance import source_hash
 from kdbench.records import digest
 
@@ -49,35 +44,6 @@ BUILTIN = (
     "kdbench.execute",
 )
 """Our own parts, registered through the same hooks as anyone's."""
-
-
-@dataclass
-class Plugin:
-    """One plugin's status record."""
-
-    name: str
-    distribution: str
-    version: str
-    path: str
-    status: Literal["ok", "broken", "disabled", "shadowed"] = "ok"
-    error: str | None = None
-    traceback: str | None = None
-    hooks: list[str] = field(default_factory=list)
-    offers: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def source(self) -> dict[str, str]:
-        """What records and cards say of where a strategy is from."""
-        return {k: getattr(self, k) for k in ("name", "distribution", "version")}
-
-    def broke(self, error: BaseException) -> None:
-        self.status = "broken"
-        what = str(error)
-        if not isinstance(error, Refused | pluggy.PluginValidationError):
-            what = f"{type(error).__name__}: {error}"
-        self.error = what.strip() or type(error).__name__
-        self.traceback = "".join(traceback.format_exception(error))
-        self.offers = {}
 
 
 @dataclass(frozen=True)
@@ -96,9 +62,11 @@ class Host:
         files: Sequence[Path] = (),
         only: Iterable[str] | None = None,
         found: Iterable[EntryPoint] | None = None,
+        modules: Sequence[object] = (),
     ) -> None:
         """Load built-ins, entry points (`found`, default all installed) and `files`.
 
+        `modules` are plugins at hand: modules, or objects that have hooks for methods.
         `only` limits which entry points load (default: KDBENCH_PLUGINS, if set). Raises
         UserError for a file that cannot be imported and for an unknown name in `only`.
         """
@@ -111,11 +79,14 @@ class Host:
         self._found: dict[tuple[str, str], Offer] = {}
         self._reported: set[str] = set()
         for name in BUILTIN:
-            self._add(Plugin(name, "kdbench", __version__, ""), _importer(name))
+            self._add(Plugin(name, "kdbench", __version__, ""), importer(name))
+        for module in modules:
+            name = getattr(module, "__name__", type(module).__name__)
+            self._add(Plugin(name, "(module)", "-", name), at_hand(module))
         for file in self.files:
             self._add_file(file)
         points = entry_points(group="kdbench") if found is None else found
-        self._add_entry_points(list(points), _limit(only))
+        self._add_entry_points(list(points), limit(only))
 
     # --- loading ----------------------------------------------------------------------
 
@@ -123,7 +94,7 @@ class Host:
         if not file.is_file():
             raise UserError(f"--plugin {file}: no such file")
         plugin = Plugin(file.stem, "(file)", "-", str(file))
-        self._add(plugin, lambda: _import_file(file))
+        self._add(plugin, lambda: import_file(file))
         if plugin.status == "broken":
             raise UserError(
                 f"--plugin {file} cannot be used: {plugin.error}\n"
@@ -341,27 +312,3 @@ def code_of(thing: object) -> str:
         thing = thing.func
     own = source_hash(thing.__module__)
     return digest([own, *made_of]) if made_of else own
-
-
-def _limit(only: Iterable[str] | None) -> set[str] | None:
-    if only is not None:
-        return set(only)
-    text = os.environ.get("KDBENCH_PLUGINS")
-    if text is None:
-        return None
-    return {name.strip() for name in text.split(",") if name.strip()}
-
-
-def _importer(name: str) -> Callable[[], ModuleType]:
-    return lambda: import_module(name)
-
-
-def _import_file(file: Path) -> ModuleType:
-    name = f"kdbench_file_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise Refused(f"{file.name} is not a Python file (its name must end in .py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.util
 import inspect
 import pickle
-import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from kdbench.api import Batch, Outputs, Strategy, UserError
+from kdbench.randomness import global_generators
 from kdbench.tasks import Task
 
 
@@ -111,21 +110,11 @@ def no_global_randomness(but: Sequence[str] = ()) -> Iterator[None]:
     `batch.generator`. Only `adapters` may draw from torch's, as the engine gives it a
     stream of its own.
     """
-    before = _global_generators()
+    before = global_generators()
     yield
-    after = _global_generators()
+    after = global_generators()
     touched = [k for k in before if before[k] != after[k] and k not in but]
     assert not touched, f"a global generator was used: {', '.join(touched)}"
-
-
-def _global_generators() -> dict[str, object]:
-    """The states of the global generators, to be compared."""
-    _, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - that one
-    return {
-        "torch": torch.default_generator.get_state().numpy().tobytes(),
-        "random": random.getstate(),
-        "numpy": (np.asarray(keys).tobytes(), *rest),
-    }
 
 
 def assert_described(kind: type[Strategy]) -> None:

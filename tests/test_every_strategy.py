@@ -223,7 +223,7 @@ def test_adapters_are_trained_and_kept(host, learners):
 def learners(host, tmp_path_factory):
     """Every lockstep strategy, built on the convnet pair by the engine."""
     from kdbench.job import Job
-    from kdbench.perform import _Work
+    from kdbench.perform import Work
 
     folder = tmp_path_factory.mktemp("learners")
     plan = make_plan(suite(pairs=["digits-conv"]), host, {})
@@ -233,9 +233,9 @@ def learners(host, tmp_path_factory):
             perform(job, host, lambda _: None, lambda: False)
     torch.manual_seed(0)
     [group] = [g for g in plan.todo if g.teachers and not g.solo]
-    work = _Work(Job(group, folder, None, "cpu", 1), host, lambda _: None)
+    work = Work(Job(group, folder, None, "cpu", 1), host, lambda _: None)
     work.prepare()
-    return [work._fresh(run) for run in group.runs]
+    return [work.fresh(run) for run in group.runs]
 
 
 def test_modules_are_short(host):

@@ -15,6 +15,7 @@ ROOT = Path(kdbench.__file__).parent
 LOWEST = {"records", "cards", "tasks", "offers", "ramps", "batches"}
 API = LOWEST | {"api", "losses"}
 LOWER = API | {"hookspecs", "admission", "provenance", "vision", "plugins", "config"}
+LOWER |= {"loading"}
 LOWER |= {"combining", "selections", "choices"}
 LOWER |= {"atomic", "store", "stats", "data", "models", "suites", "controls"}
 
@@ -36,7 +37,8 @@ ALLOWED = {
     "provenance": API,
     "vision": set(),
     "cache": set(),
-    "plugins": API | {"hookspecs", "admission", "combining", "provenance"},
+    "loading": API | {"admission"},
+    "plugins": API | {"hookspecs", "admission", "combining", "loading", "provenance"},
     "config": API,
     "atomic": set(),
     "store": API | {"atomic"},
@@ -56,7 +58,9 @@ ALLOWED = {
     "measure": LOWER | {"engine", "forms"},
     "students": LOWER | {"engine", "measure", "recording", "weights"},
     "exporting": LOWER | {"engine", "forms", "recording", "students", "weights"},
-    "testing": API,
+    "randomness": set(),
+    "testing": API | {"randomness", "conformance", "plugins"},
+    "pytest_plugin": {"testing"},
     "report": API | {"store", "stats"},
     "weights": API,
     "memory": LOWER | {"plan"},
@@ -81,6 +85,7 @@ ALLOWED = {
 
 TOP = {"cli", "session", "progress", "listing", "catalogue", "teacher_cli", "__init__"}
 TOP |= {"profiling", "profile_cli", "profiles", "export_cli", "report_cli"}
+TOP |= {"check_cli", "conformance", "new_cli", "plugins_cli", "scaffold"}
 
 
 def part_of(path: Path) -> str:

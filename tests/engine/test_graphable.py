@@ -17,7 +17,7 @@ from kdbench.engine.lesson import Lesson
 from kdbench.engine.teacher import TeacherStage, weights_hash
 from kdbench.job import Job
 from kdbench.models.taps import TappedModel
-from kdbench.perform import _Work, perform
+from kdbench.perform import Work, perform
 from kdbench.plan import make_plan
 from kdbench.recording import strategy_of
 
@@ -80,7 +80,7 @@ def work(host, tmp_path_factory):
             job = Job(group, folder, None, "cpu", 1)
             perform(job, host, lambda _: None, lambda: False)
     [group] = [g for g in plan.todo if g.teachers and not g.solo]
-    made = _Work(Job(group, folder, None, "cpu", 1), host, lambda _: None)
+    made = Work(Job(group, folder, None, "cpu", 1), host, lambda _: None)
     made.prepare()
     return made
 
