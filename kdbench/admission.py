@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pluggy
@@ -59,19 +60,42 @@ class Refused(Exception):
 
 
 def check_hook_names(module: object, manager: pluggy.PluginManager) -> None:
-    """Refuse misspelt and unmarked hooks, which pluggy would silently ignore."""
+    """Refuse hooks that pluggy would silently ignore, or that give nothing when called.
+
+    Attributes are looked up without running the plugin's code (properties, say).
+    """
     known = [name for name in dir(hookspecs) if name.startswith("kdbench_")]
     for name in dir(module):
-        value = getattr(module, name, None)
-        if not callable(value) or isinstance(value, type):
+        value = inspect.getattr_static(module, name, None)
+        function = getattr(value, "__func__", value)  # of a static or class method
+        if not callable(function) or isinstance(function, type):
             continue
-        marked = manager.parse_hookimpl_opts(module, name) is not None
-        if marked and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        marked = manager.parse_hookimpl_opts(module, name)
+        if marked is None:
+            if name in known:
+                raise Refused(f"{name!r} lacks the @kdbench.hookimpl decorator")
+            continue
+        hook = marked.get("specname") or name
+        if hook in known:
+            _check_function(hook, function, marked)
+        elif not marked.get("optionalhook"):
+            near = difflib.get_close_matches(hook, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {known}"
-            raise Refused(f"{name!r} is not a hook of kdbench; {hint}")
-        if name in known and not marked:
-            raise Refused(f"{name!r} lacks the @kdbench.hookimpl decorator")
+            raise Refused(f"{hook!r} is not a hook of kdbench; {hint}")
+
+
+def _check_function(
+    hook: str, function: Callable[..., Any], marked: Mapping[str, Any]
+) -> None:
+    """Refuse what does not run when it is called, once and by itself."""
+    if marked.get("wrapper") or marked.get("hookwrapper"):
+        raise Refused(
+            f"{hook}() is a hook wrapper; kdbench calls every hook by itself, so "
+            "that none can change another's answer"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        what = "yields" if inspect.isgeneratorfunction(function) else "is async"
+        raise Refused(f"{hook}() {what}, so calling it does nothing: use `return`")
 
 
 def checked(hook: str, kind: str, things: object) -> list[Any]:
@@ -94,7 +118,14 @@ def checked(hook: str, kind: str, things: object) -> list[Any]:
             raise Refused(f"{hook}(): {name!r} is no name (no blanks or brackets)")
         if kind in ("strategies", "compressions") and "/" in name:
             raise Refused(f"{hook}(): {name!r} is no name (/ is for compressions)")
+    _check_twice(hook, [thing.name for thing in things])
     return list(things)
+
+
+def _check_twice(hook: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise Refused(f"{hook}() hands in {name!r} {names.count(name)} times")
 
 
 def _check_strategy(hook: str, thing: object) -> None:

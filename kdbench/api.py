@@ -46,11 +46,48 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+__all__ = [
+    "VIEWS",
+    "Batch",
+    "Compression",
+    "Context",
+    "Data",
+    "Dataset",
+    "Executor",
+    "ExtraView",
+    "Finished",
+    "KdbenchDeprecationWarning",
+    "Measure",
+    "Measured",
+    "Model",
+    "Outputs",
+    "Pair",
+    "Phase",
+    "Renderer",
+    "Shape",
+    "Source",
+    "Split",
+    "Strategy",
+    "SuiteFile",
+    "Tapped",
+    "UserError",
+    "hookimpl",
+    "unknown",
+]
+"""What stays: tests/frozen/api-1.txt has it all, with signatures."""
+
 hookimpl = pluggy.HookimplMarker("kdbench")
 
 
 class UserError(Exception):
     """A mistake the user can mend: says what, where and what to do next. Exit 2."""
+
+
+class KdbenchDeprecationWarning(DeprecationWarning):
+    """A plugin uses what a later version will not have: says since when, what instead.
+
+    `kdbench plugins` shows those of hooks; `--strict` makes all of them errors.
+    """
 
 
 LISTED = 20

@@ -30,10 +30,12 @@ class Shared:
     `made` names those that were made inside this step. Times are those of `stopwatch`,
     whose result tells how long ago it was called: seconds, or what an engine measures.
     `constant` is for tests, whose teachers want gradients to show that none arrives.
+    `copies` are classifiers that learners were given in place of the answer's own.
     """
 
     def __init__(self, outputs: Outputs):
         self.constant = False
+        self.copies: list[nn.Linear] = []
         self.stopwatch: Callable[[], Callable[[], Any]] = _stopwatch
         self._of = (outputs.logits, outputs.classifier, dict(outputs.features))
         self._values: dict[Hashable, Any] = {}
@@ -46,12 +48,17 @@ class Shared:
         self.charges: dict[Hashable, Any] = {}
         self.made: list[Hashable] = []
 
+    @property
+    def classifier(self) -> nn.Linear | None:
+        """The answer's own."""
+        return self._of[1]
+
     def belongs_to(self, outputs: Outputs) -> bool:
         """Whether these are the answer, or the same with fewer features."""
         logits, classifier, features = self._of
         return (
             outputs.logits is logits
-            and outputs.classifier is classifier
+            and any(outputs.classifier is x for x in (classifier, *self.copies))
             and all(features.get(k) is v for k, v in outputs.features.items())
         )
 
@@ -148,8 +155,9 @@ class Outputs:
         # Equal is not enough for the key: 2 == 2.0 == True, and the bits may differ.
         # A part of a sum has its own features only, so what there is belongs to it.
         key = (make, args, repr(args), tuple(self.features))
+        given = dataclasses.replace(self, classifier=self.shared.classifier)
         with torch.no_grad():
-            return self.shared.get(key, lambda: make(self, *args))
+            return self.shared.get(key, lambda: make(given, *args))
 
 
 VIEWS = ("strong", "mixup", "cutmix", "same_class")

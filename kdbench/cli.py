@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdbench import export_cli, profile_cli, report_cli, teacher_cli
+from kdbench import (
+    check_cli,
+    export_cli,
+    new_cli,
+    plugins_cli,
+    profile_cli,
+    report_cli,
+    teacher_cli,
+)
+from kdbench.plugins_cli import host_of_command, loads_plugins
 
 if TYPE_CHECKING:
     from kdbench.config import Suite
@@ -31,11 +40,6 @@ app = typer.Typer(
 )
 app.add_typer(teacher_cli.app, name="teacher")
 
-DEBUG = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
-PLUGIN = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="Load an unpackaged plugin."),
-]
 DATA_DIR = Annotated[
     Path | None,
     typer.Option(envvar="KDBENCH_DATA", help="Folder that holds the datasets."),
@@ -114,7 +118,7 @@ def choose_suite(
     )
 
 
-@app.command()
+@loads_plugins(app)
 def run(
     suite: SUITE = "digits",
     strategy: STRATEGY = None,
@@ -135,7 +139,6 @@ def run(
         bool, typer.Option("--download", help="Fetch missing datasets into --data-dir.")
     ] = False,
     out: OUT = Path("results"),
-    plugin: PLUGIN = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes for tiny models.")
     ] = None,
@@ -181,7 +184,6 @@ def run(
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the time went.")
     ] = False,
-    debug: DEBUG = False,  # noqa: ARG001 - main() looks at it
 ) -> None:
     """Train, measure and report a suite; run again to resume what was interrupted."""
     began = monotonic()
@@ -189,10 +191,9 @@ def run(
 
     limit_s = None if time_limit is None else seconds_of(time_limit)
     _check_folder(data_dir, download)
-    from kdbench.plugins import Host
     from kdbench.session import Options, Session
 
-    host = Host(files=plugin or [])
+    host = host_of_command()
     chosen = choose_suite(
         host, suite, strategy, pair, dataset, compress, seeds, epochs, measure
     )
@@ -224,7 +225,7 @@ def _check_folder(data_dir: Path | None, download: bool) -> None:
         )
 
 
-@app.command()
+@loads_plugins(app)
 def plan(
     suite: SUITE = "digits",
     strategy: STRATEGY = None,
@@ -234,19 +235,16 @@ def plan(
     seeds: SEEDS = None,
     epochs: EPOCHS = None,
     out: OUT = Path("results"),
-    plugin: PLUGIN = None,
-    debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """Show the grid of a suite, what of it is done, and what the rest will cost."""
     from kdbench import listing
-    from kdbench.plugins import Host
 
-    host = Host(files=plugin or [])
+    host = host_of_command()
     chosen = choose_suite(host, suite, strategy, pair, dataset, compress, seeds, epochs)
     listing.show_plan(host, chosen, out)
 
 
-@app.command("list")
+@loads_plugins(app, "list")
 def list_(
     kind: Annotated[
         str,
@@ -262,53 +260,32 @@ def list_(
         ),
     ] = "cifar100",
     as_json: AS_JSON = False,
-    plugin: PLUGIN = None,
-    debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """List what the plugins offer."""
     from kdbench import listing
-    from kdbench.plugins import Host
 
-    listing.show_list(Host(files=plugin or []), kind, as_json, dataset)
+    listing.show_list(host_of_command(), kind, as_json, dataset)
 
 
-@app.command()
+@loads_plugins(app)
 def show(
     name: Annotated[str, typer.Argument(help="Any name that `list` prints.")],
-    plugin: PLUGIN = None,
-    debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """Show one strategy, model, pair, dataset, suite or measure in full."""
     from kdbench import listing
-    from kdbench.plugins import Host
 
-    listing.show_one(Host(files=plugin or []), name)
-
-
-@app.command()
-def plugins(
-    as_json: AS_JSON = False,
-    plugin: PLUGIN = None,
-    debug: DEBUG = False,  # noqa: ARG001
-) -> None:
-    """Show every plugin's status, version, offers and error."""
-    from kdbench import listing
-    from kdbench.plugins import Host
-
-    listing.show_plugins(Host(files=plugin or []), as_json)
+    listing.show_one(host_of_command(), name)
 
 
-@app.command()
+@loads_plugins(app)
 def info(
     data_dir: DATA_DIR = None,
     as_json: AS_JSON = False,
-    debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """Show the machine, the versions, the devices and the data found."""
     from kdbench import listing
-    from kdbench.plugins import Host
 
-    listing.show_info(Host(), data_dir, as_json)
+    listing.show_info(host_of_command(), data_dir, as_json)
 
 
 def _version(wanted: bool) -> None:
@@ -330,13 +307,14 @@ def _root(
     _ = version
 
 
-for _command in (
-    report_cli.report,
-    report_cli.compare,
-    profile_cli.profile,
-    export_cli.export,
-):
-    app.command()(_command)
+# What loads plugins has the options that choose them (plugins_cli says how).
+loads_plugins(app)(report_cli.report)
+app.command()(report_cli.compare)
+loads_plugins(app)(profile_cli.profile)
+loads_plugins(app)(export_cli.export)
+loads_plugins(app)(plugins_cli.plugins)
+app.command()(new_cli.new)
+app.command()(check_cli.check)
 
 if __name__ == "__main__":
     main()

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kdbench.api import Pair, UserError, unknown
 from kdbench.records import Recipe, Strict
+from kdbench.requirements import of_suite
 
 
 class PairDefinition(Strict):
@@ -83,12 +84,14 @@ class Suite(Strict):
     Or several such grids in one: a table [[systems]] for each. `extends` names a suite
     file beside this one, whose keys hold where this one does not give its own.
     `compress` is done to every strategy's student; `measures` are optional ones.
+    `requires` names distributions that must be there, "kdbench-soft-targets>=1".
     """
 
     name: str
     extends: str = ""
     title: str = ""
     note: str = ""
+    requires: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ()
@@ -137,6 +140,13 @@ class Suite(Strict):
         if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
             raise ValueError("a suite's name becomes a folder: letters, digits, -_.+")
         return name
+
+    @field_validator("requires")
+    @classmethod
+    def _can_be_looked_up(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            of_suite(text)
+        return texts
 
     @field_validator("define_pairs")
     @classmethod
@@ -198,6 +208,10 @@ def _extended(
     pairs = values.get("define_pairs", {})
     if isinstance(pairs, dict):
         values["define_pairs"] = base.get("define_pairs", {}) | pairs
+    required = values.get("requires", [])
+    if isinstance(required, list):
+        both = [*base.get("requires", ()), *required]
+        values["requires"] = [r for k, r in enumerate(both) if r not in both[:k]]
     tuning = values.get("fine_tuning", {})
     if isinstance(tuning, dict):
         values["fine_tuning"] = base.get("fine_tuning", {}) | tuning
@@ -276,10 +290,10 @@ def _explain(error: ValidationError, where: str, text: str) -> str:
         return f"{place}: key {'.'.join(keys)!r} is missing"
     if not keys:
         return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
-    given = problem["input"]
+    given, why = problem["input"], problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "tuple_type":
         return f"{place}: {'.'.join(keys)} = {given!r}: write a list, [{given!r}]"
-    return f"{place}: {'.'.join(keys)} = {given!r}: {problem['msg']}"
+    return f"{place}: {'.'.join(keys)} = {given!r}: {why}"
 
 
 def _line_of(key: str, text: str) -> int | None:

@@ -156,6 +156,7 @@ def make_jobs(
             device=device,
             threads=threads or (1 if tiny else os.cpu_count() or 1),
             plugin_files=host.files,
+            plugin_names=host.only,
             checkpoint_every_s=checkpoint_every_s,
             work=work / len(group.runs) / _passes_of(group, host),
             early=early,

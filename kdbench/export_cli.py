@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from kdbench.plugins_cli import host_of_command
+
 
 def export(
     run: Annotated[
@@ -40,26 +42,18 @@ def export(
     device: Annotated[
         str, typer.Option(help="Where the student answers: cpu, cuda, mps, auto.")
     ] = "cpu",
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="Load an unpackaged plugin."),
-    ] = None,
-    debug: Annotated[  # noqa: ARG001 - main() looks at it
-        bool, typer.Option("--debug", help="Show tracebacks of errors.")
-    ] = False,
 ) -> None:
     """Write a student with its preprocessing and labels, and prove that it is one."""
     from kdbench.execute import find_device
     from kdbench.exporting import export as write
     from kdbench.exporting.runs import find, only_folder, title_of
-    from kdbench.plugins import Host
 
     folder = source or only_folder(Path("results"))
     record = find(folder, run)
     place = out or folder / "export" / f"{record.id}-{form}"
     proof = write(
         record,
-        Host(files=plugin or []),
+        host_of_command(),
         folder,
         place,
         form,

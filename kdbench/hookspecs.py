@@ -3,6 +3,11 @@
 The first nine return lists of typed records; names must be unique over all plugins.
 The last three are events: they return nothing, and an exception in one is reported
 once and changes no result. Mark an implementation with `@kdbench.hookimpl`.
+
+A hook on its way out is marked `@hookspec(warn_on_impl=KdbenchDeprecationWarning("...
+is deprecated since 1.2 and goes in 2.0: implement ..."))`, an argument that goes alone
+with `warn_on_impl_args={"name": KdbenchDeprecationWarning(...)}`; it is called as
+before, `kdbench plugins` shows who implements it, and `--strict` refuses that.
 """
 
 from collections.abc import Mapping

@@ -28,6 +28,9 @@ class Job:
     device: str
     threads: int
     plugin_files: tuple[Path, ...] = ()
+    plugin_names: frozenset[str] | None = None
+    """With the files what `Host(files=..., only=...)` takes in the process that
+    trains, so that it has the plugins that were checked; None is all installed."""
     checkpoint_every_s: float = 60.0
     work: float = 1.0
     """Roughly what an epoch of one of its runs takes, to tell the time left."""

@@ -20,6 +20,7 @@ from kdbench.models.taps import probe
 from kdbench.pairing import unfit, why_muddled
 from kdbench.plugins import Host, code_of
 from kdbench.records import Recipe, Run, digest
+from kdbench.settings import Meddled, kept
 
 
 @dataclass
@@ -203,8 +204,11 @@ class Layout:
             dataclasses.replace(side, recipe=recipe) for side in (ours, theirs)
         )
         try:
-            return strategy.supports(ours, theirs if strategy.teachers else None)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            with kept():
+                return strategy.supports(ours, theirs if strategy.teachers else None)
+        except Meddled as error:
+            return f"supports() {error}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is
             return f"supports() raised {type(error).__name__}: {error}"
 
     def _probe(

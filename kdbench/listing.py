@@ -1,4 +1,4 @@
-"""What `list`, `show`, `plan`, `plugins` and `info` print."""
+"""What `list`, `show`, `plan` and `info` print."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from kdbench.catalogue import (
     tasks_of,
 )
 from kdbench.config import Suite, read_suite
+from kdbench.loading import not_loaded
 from kdbench.measure.size import size_of
 from kdbench.plugins import Host
 from kdbench.records import Record
@@ -154,7 +155,8 @@ def show_one(host: Host, name: str) -> None:
     if not kinds:
         every = [n for kind in KINDS for n in host.names(kind)]
         every += [f"{o.thing.name}:..." for k in KINDS for o in host.sources(k)]
-        raise unknown("name", name, every)
+        missing = unknown("name", name, every)
+        raise UserError(f"{missing}{not_loaded(host.plugins)}")
     for kind in kinds:
         offer = host.get(kind, name)
         console = wide_console()
@@ -273,24 +275,6 @@ def _estimate(epochs: int, records: list[Record]) -> str:
         return ""
     rate = sum(s for s, _ in known) / sum(e for _, e in known)
     return f", about {rate * epochs:,.0f} s of one worker by the runs done so far"
-
-
-def show_plugins(host: Host, as_json: bool) -> None:
-    """The status table."""
-    if as_json:
-        _json([dataclasses.asdict(plugin) for plugin in host.plugins])
-        return
-    rows = []
-    for plugin in host.plugins:
-        offers = "; ".join(
-            f"{kind}: {', '.join(names)}" for kind, names in plugin.offers.items()
-        )
-        events = [h for h in plugin.hooks if h.removeprefix("kdbench_") not in KINDS]
-        says = plugin.error or "; ".join([*([offers] if offers else []), *events])
-        rows.append(
-            [plugin.name, plugin.status, plugin.distribution, plugin.version, says]
-        )
-    _table(["plugin", "status", "distribution", "version", "offers, or error"], rows)
 
 
 def show_info(host: Host, data_dir: Path | None, as_json: bool) -> None:

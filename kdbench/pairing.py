@@ -19,6 +19,9 @@ def why_muddled(strategy: Strategy) -> str | None:
         phases = strategy.phases()
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         return f"phases() of {strategy.name} raised {type(error).__name__}: {error}"
+    if not isinstance(phases, tuple | list):  # nor a generator, which may never end
+        kind = type(phases).__name__
+        return f"phases() of {strategy.name} must return a tuple, not a {kind}"
     if not phases or not all(isinstance(phase, Phase) for phase in phases):
         return f"phases() of {strategy.name} must return Phases, not {phases!r}"
     names = [phase.name for phase in phases]

@@ -37,6 +37,7 @@ from kdbench.recording import (
     strategy_of,
 )
 from kdbench.records import Run
+from kdbench.settings import kept
 
 L = TypeVar("L", Learner, Solo)
 
@@ -84,7 +85,7 @@ def attempt(work: Work, stop: Callable[[], bool]) -> tuple[Sequence[Run], str]:
         return work.open, str(fault)
     except (Stopped, DeviceLost, Unwritable):
         raise
-    except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - recorded, others go on
         for run in list(work.open):
             work.fail(run, reason_of(error))
     return (), ""
@@ -151,8 +152,9 @@ class Work(Prepared):
     def _learner(self, run: Run) -> Learner | None:
         """The run's learner, resumed; None, and a record, where it cannot be built."""
         try:
-            return self._resumed(run, self.fresh)
-        except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+            with kept():
+                return self._resumed(run, self.fresh)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - isolation: recorded, others go on
             raise_if_machine(error, self.device, f"{run.label}, before training")
             self.fail(run, f"{reason_of(error)} before training")
             return None
@@ -224,7 +226,8 @@ class Work(Prepared):
         if not self.open:
             return
         [run] = self.job.group.runs
-        learner = self._resumed(run, self.alone)
+        with kept():
+            learner = self._resumed(run, self.alone)
         self.emit(("started", run))
         try:
             learner.drive(self.saver, stop, self._tell)
@@ -253,8 +256,9 @@ class Work(Prepared):
     def _finish_guarded(self, learner: Learner) -> None:
         """A student that cannot be measured or kept fails alone."""
         try:
-            self.finish(learner)
-        except Exception as error:  # noqa: BLE001 - isolation: recorded, others go on
+            with kept():
+                self.finish(learner)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - isolation: recorded, others go on
             where = "after training"
             raise_if_machine(error, self.device, f"{learner.run.label} {where}")
             self.fail(learner.run, f"{reason_of(error)} {where}")

@@ -14,6 +14,15 @@ from kdbench.models.chain import refuse_unstackable
 from kdbench.pairing import is_fitted
 from kdbench.plugins import Host
 from kdbench.records import Record, Run, digest
+from kdbench.requirements import (
+    applies,
+    fits,
+    installed,
+    of_suite,
+    pip_line,
+    same,
+    wanted,
+)
 from kdbench.selections import with_controls
 
 CONTROLS = ("scratch", "kd")
@@ -74,6 +83,7 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
     anything that does not exist or cannot be configured; nothing is trained.
     """
     where = f"suite {suite.name!r}"
+    _check_requirements(suite, host, where)
     added = [c for c in CONTROLS if c in host.names("strategies")]
     notes = [
         f"{name!r} is missing from the tables: no plugin that works offers it"
@@ -103,6 +113,28 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
                 for choice in strategies:
                     layout.add(part, dataset, pair, choice)
     return _planned(layout, finished, list(dict.fromkeys(notes)))
+
+
+def _check_requirements(suite: Suite, host: Host, where: str) -> None:
+    """Raise UserError, with the command that helps, where the suite lacks something."""
+    problems, to_install = [], []
+    for requirement in filter(applies, map(of_suite, suite.requires)):
+        version = installed(requirement.name)
+        if version is None or not fits(requirement, version):
+            there = f"and {version} is" if version else "which is not"
+            problems.append(f"{wanted(requirement)}, {there} installed")
+            to_install.append(requirement)
+            continue
+        problems += [
+            f"{wanted(requirement)}, whose plugin {plugin.name!r} is {plugin.status} "
+            f"({plugin.error})"
+            for plugin in host.plugins
+            if plugin.status != "ok" and same(plugin.distribution, requirement.name)
+        ]
+    if to_install:
+        problems.append(pip_line(to_install))
+    if problems:
+        raise UserError(f"{where} requires\n  " + "\n  ".join(problems))
 
 
 def _pair(name: str, suite: Suite, host: Host, where: str) -> Pair:
@@ -138,7 +170,12 @@ def _planned(
 ) -> Plan:
     runs = [run for run, _ in layout.runs.values()]
     open_runs = [run for run in runs if run.id not in finished]
-    fitted = {m.thing.name for m in layout.host.all("models") if is_fitted(m.thing)}
+    everyone = {run.id: run for run in (*layout.teachers.values(), *runs)}
+    fitted = {
+        name
+        for name in {run.students[0] for run in everyone.values()}
+        if is_fitted(layout.host.model(name))
+    }
     todo = [
         Group(id=run.id, runs=(run,), solo=run.students[0] in fitted)
         for run in layout.teachers.values()
@@ -150,7 +187,6 @@ def _planned(
         if (strategy.drives_itself() or run.students[0] in fitted)
         and not run.compression
     }
-    everyone = {run.id: run for run in (*layout.teachers.values(), *runs)}
     todo += _groups(open_runs, everyone, solo)
     done = [run for run in runs if run.id in finished]
     done += [run for i, run in layout.teachers.items() if i in finished]

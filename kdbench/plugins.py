@@ -7,8 +7,10 @@ hook call and a misspelt hook is silent.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -17,9 +19,8 @@ from typing import Any
 import pluggy
 
 from kdbench import __version__, hookspecs
-from kdbench.admission import KINDS, SINGULAR, check_hook_names, checked
+from kdbench.admission import KINDS, SINGULAR, Refused, check_hook_names, checked
 from kdbench.api import (
-    Compression,
     Dataset,
     Model,
     Source,
@@ -27,10 +28,23 @@ from kdbench.api import (
     UserError,
     unknown,
 )
-from kdbench.combining import Combination, combine
-from kdbench.loading import Plugin, at_hand, import_file, importer, limit
-from kdbench.provenance import source_hash
-from kdbench.records import digest
+from kdbench.combining import combine
+from kdbench.loading import Offer as Offer
+from kdbench.loading import (
+    Plugin,
+    at_hand,
+    clash,
+    import_file,
+    import_point,
+    importer,
+    limit,
+    name_of,
+    not_loaded,
+    noting,
+    plugin_of,
+)
+from kdbench.provenance import code_of as code_of
+from kdbench.untouched import untouched
 
 BUILTIN = (
     "kdbench.controls",
@@ -46,14 +60,6 @@ BUILTIN = (
 """Our own parts, registered through the same hooks as anyone's."""
 
 
-@dataclass(frozen=True)
-class Offer:
-    """A named thing (of the kind it was asked for), and the plugin that offers it."""
-
-    thing: Any
-    plugin: Plugin
-
-
 class Host:
     """All plugins of one process. Tests build their own."""
 
@@ -63,14 +69,17 @@ class Host:
         only: Iterable[str] | None = None,
         found: Iterable[EntryPoint] | None = None,
         modules: Sequence[object] = (),
+        lenient: bool = False,
     ) -> None:
         """Load built-ins, entry points (`found`, default all installed) and `files`.
 
         `modules` are plugins at hand: modules, or objects that have hooks for methods.
-        `only` limits which entry points load (default: KDBENCH_PLUGINS, if set). Raises
-        UserError for a file that cannot be imported and for an unknown name in `only`.
+        `only` limits which entry points load (default: KDBENCH_PLUGINS, if set); none
+        do where it is empty. Raises UserError for an unknown name in `only`, and for a
+        file that cannot be used; where `lenient`, that one is broken like any other.
         """
-        self.files = tuple(files)
+        self.files = tuple({file.resolve(): file for file in files}.values())
+        self.only = limit(only)
         self.plugins: list[Plugin] = []
         self._manager = pluggy.PluginManager("kdbench")
         self._manager.add_hookspecs(hookspecs)
@@ -81,73 +90,101 @@ class Host:
         for name in BUILTIN:
             self._add(Plugin(name, "kdbench", __version__, ""), importer(name))
         for module in modules:
-            name = getattr(module, "__name__", type(module).__name__)
+            name = name_of(module)
             self._add(Plugin(name, "(module)", "-", name), at_hand(module))
         for file in self.files:
-            self._add_file(file)
+            self._add_file(file, lenient)
         points = entry_points(group="kdbench") if found is None else found
-        self._add_entry_points(list(points), limit(only))
+        why = "not in KDBENCH_PLUGINS" if only is None else "left out by --no-plugins"
+        self._add_entry_points(list(points), why)
 
     # --- loading ----------------------------------------------------------------------
 
-    def _add_file(self, file: Path) -> None:
+    def _add_file(self, file: Path, lenient: bool) -> None:
         if not file.is_file():
             raise UserError(f"--plugin {file}: no such file")
         plugin = Plugin(file.stem, "(file)", "-", str(file))
-        self._add(plugin, lambda: import_file(file))
-        if plugin.status == "broken":
+        error = self._add(plugin, lambda: import_file(file))
+        if error is not None and not lenient:
             raise UserError(
                 f"--plugin {file} cannot be used: {plugin.error}\n"
                 "  mend the file, or see where it fails with --debug"
-            )
+            ) from error
 
-    def _add_entry_points(
-        self, points: list[EntryPoint], only: set[str] | None
-    ) -> None:
+    def _add_entry_points(self, points: list[EntryPoint], left_out: str) -> None:
         names = {point.name for point in points}
-        for name in sorted((only or set()) - names):
+        for name in sorted((self.only or set()) - names):
             raise unknown("plugin", name, names, "KDBENCH_PLUGINS")
         for point in sorted(points, key=lambda p: (p.name, p.value)):
-            distribution = point.dist.name if point.dist else "(unknown)"
-            version = point.dist.version if point.dist else "-"
-            plugin = Plugin(point.name, distribution, version, point.value)
+            plugin = plugin_of(point)
             earlier = next((p for p in self.plugins if p.name == point.name), None)
-            if only is not None and point.name not in only:
-                plugin.status, plugin.error = "disabled", "not in KDBENCH_PLUGINS"
+            if self.only is not None and point.name not in self.only:
+                plugin.status, plugin.error = "disabled", left_out
                 self.plugins.append(plugin)
             elif earlier is not None:
                 plugin.status = "shadowed"
                 plugin.error = f"{earlier.distribution} has a plugin of this name too"
                 self.plugins.append(plugin)
             else:
-                self._add(plugin, point.load)
+                self._add(plugin, partial(import_point, point))
 
-    def _add(self, plugin: Plugin, load: Callable[[], Any]) -> None:
+    def _add(self, plugin: Plugin, load: Callable[[], Any]) -> BaseException | None:
+        """Take in a plugin; the error where it is broken.
+
+        What it prints goes to stderr, so that it spoils no JSON.
+        """
         self.plugins.append(plugin)
+        taken = self._manager.has_plugin(plugin.name)
         try:
-            module = load()
-            plugin.path = getattr(module, "__file__", None) or plugin.path
-            check_hook_names(module, self._manager)
-            self._manager.register(module, plugin.name)
-            offers = self._collect(plugin, module)
+            if taken:
+                raise Refused(f"another plugin is called {plugin.name!r}; rename one")
+            with redirect_stdout(sys.stderr), untouched(plugin.meddled):
+                offers = self._loaded(plugin, load())
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
-            if self._manager.has_plugin(plugin.name):
+            if not taken and self._manager.has_plugin(plugin.name):
                 self._manager.unregister(name=plugin.name)
             plugin.broke(error)
-            return
+            return error
         for kind, things in offers.items():
-            plugin.offers[kind] = sorted(thing.name for thing in things)
             for thing in things:
                 is_source = isinstance(thing, Source)
                 there = self._sources if is_source else self._offers
                 there[kind].setdefault(thing.name, []).append(Offer(thing, plugin))
+        return None
+
+    def _loaded(self, plugin: Plugin, module: object) -> dict[str, list[Any]]:
+        """What the plugin offers; raises what is wrong with it."""
+        file = inspect.getattr_static(module, "__file__", None)
+        plugin.path = file if isinstance(file, str) else plugin.path
+        known_as = self._manager.get_name(module)
+        if known_as is not None:
+            raise Refused(f"it is the plugin {known_as!r} once more; drop one of them")
+        check_hook_names(module, self._manager)
+        with noting(plugin):
+            self._manager.register(module, plugin.name)
+        offers = self._collect(plugin, module)
+        for kind, things in offers.items():
+            for thing in things:
+                self._check_own(kind, thing.name)
+            plugin.offers[kind] = sorted(thing.name for thing in things)
+        return offers
+
+    def _check_own(self, kind: str, name: str) -> None:
+        """Refuse a name of kdbench's own: no plugin may take it from everyone."""
+        known = self._offers[kind].get(name, []) + self._sources[kind].get(name, [])
+        if any(offer.plugin.name in BUILTIN for offer in known):
+            raise Refused(
+                f"{SINGULAR[kind]} {name!r} is kdbench's own; give yours another name"
+            )
 
     def _collect(self, plugin: Plugin, module: object) -> dict[str, list[Any]]:
         """Call this plugin's record hooks, each on its own."""
         offers: dict[str, list[Any]] = {}
         for caller in self._manager.get_hookcallers(module) or ():
+            if not caller.has_spec():  # optional, and of another version
+                continue
             plugin.hooks.append(caller.name)
             kind = caller.name.removeprefix("kdbench_")
             if kind not in KINDS:
@@ -168,6 +205,16 @@ class Host:
     def all(self, kind: str) -> list[Offer]:
         """Every offer of this kind, by name; a name offered twice is an error."""
         return [self.get(kind, name) for name in self.names(kind)]
+
+    def clashes(self) -> list[str]:
+        """What two plugins offer under one name, a sentence each."""
+        return [
+            clash(kind, name, offers)
+            for there in (self._offers, self._sources)
+            for kind, known in there.items()
+            for name, offers in sorted(known.items())
+            if len(offers) > 1
+        ]
 
     def sources(self, kind: str) -> list[Offer]:
         """Every source of this kind, by its prefix."""
@@ -192,11 +239,7 @@ class Host:
             prefixes = [f"{prefix}:..." for prefix in self._sources[kind]]
             known = [*self._offers[kind], *prefixes, *also]
             error = unknown(SINGULAR[kind], name, known, where)
-            broken = [p for p in self.plugins if p.status == "broken"]
-            if broken:
-                reasons = "; ".join(f"{p.name} ({p.error})" for p in broken)
-                error = UserError(f"{error}\n  broken plugins: {reasons}")
-            raise error
+            raise UserError(f"{error}{not_loaded(self.plugins)}")
         return self._only(kind, name, offers)
 
     def compressed(self, name: str, chain: str) -> Model:
@@ -237,7 +280,7 @@ class Host:
                     raise TypeError(f"find() must return {wanted}, not {thing!r}")
             except UserError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 what = f"{type(error).__name__}: {error}"
                 raise UserError(
                     f"{SINGULAR[kind]} {name!r}: plugin {source.plugin.name} could "
@@ -248,12 +291,8 @@ class Host:
 
     def _only(self, kind: str, name: str, offers: Sequence[Offer]) -> Offer:
         if len(offers) > 1:
-            sources = " and ".join(
-                f"{o.plugin.distribution} {o.plugin.version} ({o.plugin.path})"
-                for o in offers
-            )
             raise UserError(
-                f"{SINGULAR[kind]} {name!r} is offered by {sources};\n"
+                f"{clash(kind, name, offers)};\n"
                 "  rename one, uninstall one, or choose plugins with KDBENCH_PLUGINS"
             )
         return offers[0]
@@ -272,12 +311,15 @@ class Host:
 
     def emit(self, event: str, **values: Any) -> list[str]:
         """Tell an event to every plugin; returns the failures not yet reported."""
+        from kdbench.settings import kept  # needs torch, as nothing else here does
+
         failures = []
         for implementation in getattr(self._manager.hook, event).get_hookimpls():
             arguments = {k: values[k] for k in implementation.argnames}
             try:
-                implementation.function(**arguments)
-            except Exception as error:  # noqa: BLE001 - a tracker must not stop a run
+                with kept():
+                    implementation.function(**arguments)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - stops no run
                 if implementation.plugin_name not in self._reported:
                     self._reported.add(implementation.plugin_name)
                     what = f"{type(error).__name__}: {error}"
@@ -285,30 +327,3 @@ class Host:
                         f"plugin {implementation.plugin_name}: {event} raised {what}"
                     )
         return failures
-
-
-def code_of(thing: object) -> str:
-    """Source hash of what defines a strategy, model, dataset or compression.
-
-    A model made out of others, given to its builder, has their sources in it too.
-    """
-    version = ""
-    if isinstance(thing, type) and issubclass(thing, Combination):
-        return digest([code_of(kind) for kind in thing.kinds])
-    if isinstance(thing, Model):
-        version = thing.version
-        thing = thing.build
-    elif isinstance(thing, Dataset):
-        version = thing.version
-        thing = thing.load
-    elif isinstance(thing, Compression):
-        thing = thing.model
-    made_of = [version] if version else []
-    while hasattr(thing, "func"):  # functools.partial, or what is built like it
-        given = (*getattr(thing, "args", ()), *getattr(thing, "keywords", {}).values())
-        made_of += [code_of(model) for model in given if isinstance(model, Model)]
-        if not isinstance(thing, partial):
-            made_of.append(source_hash(type(thing).__module__))
-        thing = thing.func
-    own = source_hash(thing.__module__)
-    return digest([own, *made_of]) if made_of else own

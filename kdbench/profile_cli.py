@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdbench.plugins_cli import host_of_command
+
 if TYPE_CHECKING:
     from kdbench.profiles import Forms, Profile
 
@@ -71,26 +73,18 @@ def profile(
         typer.Option(envvar="KDBENCH_DATA", help="Folder that holds the datasets."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="Load an unpackaged plugin."),
-    ] = None,
-    debug: Annotated[  # noqa: ARG001 - main() looks at it
-        bool, typer.Option("--debug", help="Show tracebacks of errors.")
-    ] = False,
 ) -> None:
     """Print the size and speed of models, finished runs and files of weights."""
     from kdbench.api import UserError
     from kdbench.engine.faults import DeviceLost, OutOfMemory
     from kdbench.execute import find_device
-    from kdbench.plugins import Host
     from kdbench.profiles import profile as measure
     from kdbench.profiles import tried
     from kdbench.profiles.targets import Finder
 
     place = find_device(device)
     wanted = _forms(runtime, precision, threads, batch, place)
-    finder = Finder(Host(files=plugin or []), dataset, source, data_dir)
+    finder = Finder(host_of_command(), dataset, source, data_dir)
     found = [finder.find(text) for text in dict.fromkeys(targets)]
     for target in found:
         tried(target)

@@ -158,14 +158,16 @@ class Progress:
     def _best_of(self, group: str) -> str:
         """The group's headline values so far, best first."""
         found = []
+        dataset = ""
         for run_id, job in self._group.items():
             run = next(r for r in job.group.runs if r.id == run_id)
             value = self._seen.get(_cell(run), {}).get(run.seed)
             if job.id == group and value is not None:
+                dataset = run.dataset
                 found.append((value, run.label))
         if not found:
             return ""
-        return f" ({', '.join(self._ranked(run.dataset, found)[:3])})"
+        return f" ({', '.join(self._ranked(dataset, found)[:3])})"
 
     def _ranked(self, dataset: str, found: list[tuple[float, str]]) -> list[str]:
         """Labels with their values, the best first."""

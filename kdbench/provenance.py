@@ -10,8 +10,12 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+
+from kdbench.api import Compression, Dataset, Model
+from kdbench.combining import Combination
+from kdbench.records import digest
 
 HOST_CONTRACT = {"kdbench", "kdbench.api", "kdbench.batches", "kdbench.records"}
 """Modules that never count: their effect on results is what ENGINE versions."""
@@ -20,6 +24,33 @@ HOST_CONTRACT = {"kdbench", "kdbench.api", "kdbench.batches", "kdbench.records"}
 LOSSES = "kdbench.losses"
 SHARED = {"soft_kl", "at_least_float32"}
 """What plugins compute with of the host's: counted with the plugin's own sources."""
+
+
+def code_of(thing: object) -> str:
+    """Source hash of what defines a strategy, model, dataset or compression.
+
+    A model made out of others, given to its builder, has their sources in it too.
+    """
+    version = ""
+    if isinstance(thing, type) and issubclass(thing, Combination):
+        return digest([code_of(kind) for kind in thing.kinds])
+    if isinstance(thing, Model):
+        version = thing.version
+        thing = thing.build
+    elif isinstance(thing, Dataset):
+        version = thing.version
+        thing = thing.load
+    elif isinstance(thing, Compression):
+        thing = thing.model
+    made_of = [version] if version else []
+    while hasattr(thing, "func"):  # functools.partial, or what is built like it
+        given = (*getattr(thing, "args", ()), *getattr(thing, "keywords", {}).values())
+        made_of += [code_of(model) for model in given if isinstance(model, Model)]
+        if not isinstance(thing, partial):
+            made_of.append(source_hash(type(thing).__module__))
+        thing = thing.func
+    own = source_hash(thing.__module__)
+    return digest([own, *made_of]) if made_of else own
 
 
 @cache

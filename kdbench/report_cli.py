@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from kdbench.plugins_cli import DEBUG, host_of_command
+
 USUAL = Path("results/digits")
 
 
@@ -29,25 +31,17 @@ def report(
             "--against", metavar="published", help="Compare with published numbers."
         ),
     ] = None,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="Load an unpackaged plugin."),
-    ] = None,
-    debug: Annotated[  # noqa: ARG001 - main() looks at it
-        bool, typer.Option("--debug", help="Show tracebacks of errors.")
-    ] = False,
 ) -> None:
     """Write tables, plots and a page from records; trains nothing."""
     import gc
 
     from kdbench.catalogue import with_cards
-    from kdbench.plugins import Host
     from kdbench.report import write
     from kdbench.report.against import against
     from kdbench.report.terminal import print_tables, wide_console
     from kdbench.store import load
 
-    host, folders = Host(files=plugin or []), folder or [USUAL]
+    host, folders = host_of_command(), folder or [USUAL]
     results = with_cards(host, load(folders))
     gc.freeze()  # the records stay: the collector need not walk through them again
     if reference is not None:
@@ -84,9 +78,7 @@ def compare(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table.")
     ] = False,
-    debug: Annotated[  # noqa: ARG001 - main() looks at it
-        bool, typer.Option("--debug", help="Show tracebacks of errors.")
-    ] = False,
+    debug: DEBUG = False,  # noqa: ARG001 - main() looks at it
 ) -> None:
     """Say what changed from A to B, with tests; exit 1 if something got worse.
 

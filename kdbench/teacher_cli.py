@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdbench.plugins_cli import DEBUG, host_of_command, loads_plugins
+
 if TYPE_CHECKING:
     from kdbench.plugins import Host
     from kdbench.weights import Imported, Trained
@@ -20,7 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DEBUG = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 FROM = Annotated[
     Path | None,
     typer.Option("--from", metavar="DIR", help="A folder of results, not the cache."),
@@ -132,7 +133,7 @@ def export(
     )
 
 
-@app.command("import")
+@loads_plugins(app, "import")
 def import_(
     file: Annotated[
         Path, typer.Argument(help="What `export` wrote, or a checkpoint (see --model).")
@@ -162,21 +163,15 @@ def import_(
         typer.Option(envvar="KDBENCH_DATA", help="Folder that holds the datasets."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="Load an unpackaged plugin."),
-    ] = None,
     force: FORCE = False,
-    debug: DEBUG = False,  # noqa: ARG001
 ) -> None:
     """Take a teacher in: one of kdbench's, or a checkpoint from elsewhere."""
     from kdbench.api import UserError
-    from kdbench.plugins import Host
 
     given = {"--model": model, "--dataset": dataset, "--name": name}
     missing = [option for option, value in given.items() if value is None]
     if len(missing) == len(given) and not (key or map_file):
-        _take_in(file, Host(files=plugin or []), force)
+        _take_in(file, host_of_command(), force)
         return
     if model is None or dataset is None or name is None:
         raise UserError(
@@ -187,7 +182,7 @@ def import_(
 
     card = import_checkpoint(
         file,
-        Host(files=plugin or []),
+        host_of_command(),
         model=model,
         dataset=dataset,
         name=name,

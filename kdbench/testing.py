@@ -1,6 +1,7 @@
-"""Fixtures for the tests of strategies: batches by hand, references, gradients.
+"""What tests of plugins need: the conformance kit, batches by hand, references.
 
-A plugin's `conftest.py` imports `assert_same`, `assert_trains` and `given` from here.
+pytest finds the fixtures `check_strategy`, `check_plugin`, `given`, `assert_same` and
+`assert_trains` by itself where kdbench is installed (`kdbench.pytest_plugin`).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -21,6 +23,64 @@ from torch import Tensor, nn
 from kdbench.api import Batch, Outputs, Strategy, UserError
 from kdbench.randomness import global_generators
 from kdbench.tasks import Task
+
+if TYPE_CHECKING:
+    from kdbench.conformance.targets import Target
+
+_TARGETS: "dict[object, Target]" = {}
+"""What has been looked at, with its trainings."""
+
+CHECKS: tuple[str, ...]
+"""The names of all checks of strategies, in order: for `pytest.mark.parametrize`."""
+
+
+def __getattr__(name: str) -> object:
+    if name != "CHECKS":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kdbench.conformance.checks import checks_of  # all of the kit
+
+    return tuple(check.name for check in checks_of("strategy"))
+
+
+def check_strategy(kind: type[Strategy], *checks: str) -> None:
+    """Fail where the strategy does not pass all checks, or those named.
+
+    Every failure is told in full. Of an installed plugin's strategy, what that plugin
+    offers besides is there as well; any other is looked at alone. What is trained is
+    kept, so that a test for each check takes no longer than one for all.
+    """
+    from kdbench.conformance.targets import Target, of_class
+
+    if kind not in _TARGETS:
+        _TARGETS[kind] = Target(kind.__name__, (of_class(kind),))
+    _examine(_TARGETS[kind], checks)
+
+
+def check_plugin(target: ModuleType | str, *checks: str) -> None:
+    """Fail where a plugin, or anything that it offers, does not pass all checks.
+
+    `target` is the plugin's module, or what `kdbench check` is given. `checks` are
+    names of those to carry out, all where there are none.
+    """
+    from kdbench.conformance.targets import find, of_module
+
+    if target not in _TARGETS:
+        found = find(target) if isinstance(target, str) else of_module(target)
+        _TARGETS[target] = found
+    _examine(_TARGETS[target], checks)
+
+
+def _examine(target: "Target", checks: Sequence[str]) -> None:
+    from kdbench.conformance.examination import examine
+
+    examination = examine(target, checks)
+    failures = [
+        f"{result.thing.kind} {result.thing.name}: {finding}"
+        for result in examination.results
+        for finding in result.failures
+    ]
+    if failures:
+        pytest.fail("\n\n".join(failures), pytrace=False)
 
 
 @dataclass
@@ -158,16 +218,16 @@ def leaves(outputs: Outputs) -> list[Tensor]:
     return [outputs.logits, *outputs.features.values()]
 
 
-@pytest.fixture
-def given() -> Given:
+def seeded() -> Given:
+    """What the fixture `given` gives."""
     return Given(torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def assert_same(record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Value and gradients of a fast loss equal its float64 reference's.
+def comparing(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """What the fixture `assert_same` gives.
 
-    The largest relative error of the float64 value is kept as a property of the test.
+    Value and gradients of a fast loss equal its float64 reference's. The largest
+    relative error of the float64 value is kept as a property of the test.
     """
 
     def check(
@@ -196,9 +256,11 @@ def assert_same(record_property: Callable[[str, object], None]) -> Callable[...,
     return check
 
 
-@pytest.fixture
-def assert_trains(given: Given) -> Callable[..., None]:
-    """Terms are finite scalars; students and adapters learn, teachers do not."""
+def training(given: Given) -> Callable[..., None]:
+    """What the fixture `assert_trains` gives.
+
+    Terms are finite scalars; students and adapters learn, teachers do not.
+    """
 
     def check(strategy: Strategy, batch: Batch, learns: Sequence[Tensor] = ()) -> None:
         terms = strategy.loss(batch)
@@ -216,3 +278,18 @@ def assert_trains(given: Given) -> Callable[..., None]:
         assert all(tensor.grad is None for tensor in given.teachers)
 
     return check
+
+
+@pytest.fixture
+def given() -> Given:
+    return seeded()
+
+
+@pytest.fixture
+def assert_same(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    return comparing(record_property)
+
+
+@pytest.fixture
+def assert_trains(given: Given) -> Callable[..., None]:
+    return training(given)

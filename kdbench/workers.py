@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -115,7 +115,7 @@ class _Pool:
     def _hand_out(self) -> None:
         """Give every idle worker a job whose needs are met."""
         while len(self._workers) < self._size:
-            self._workers.append(_start(self._host.files, self._stopping))
+            self._workers.append(_start(self._host, self._stopping))
         for worker in self._workers:
             if worker.job is None:
                 job = self._next()
@@ -244,10 +244,11 @@ class _Pool:
         return worker.trains
 
 
-def _start(files: Sequence[Path], stopping: Event) -> _Worker:
+def _start(host: Host, stopping: Event) -> _Worker:
+    """A worker that loads the plugins that this process has."""
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(
-        target=_work, args=(theirs, tuple(files), stopping), daemon=True
+        target=_work, args=(theirs, host.files, host.only, stopping), daemon=True
     )
     with _signals_held_back():  # the child inherits it, until it has its own handler
         process.start()
@@ -268,14 +269,19 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe: Connection, files: Sequence[Path], stopping: Event) -> None:
+def _work(
+    pipe: Connection,
+    files: Sequence[Path],
+    only: Set[str] | None,
+    stopping: Event,
+) -> None:
     """A worker's life: jobs in, events out, until told to stop or left alone."""
     for number in SIGNALS:  # the whole group of processes gets them: the parent acts
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS))
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    host = Host(files=files)
+    host = Host(files=files, only=only)
 
     def emit(event: tuple[Any, ...]) -> None:
         pipe.send(event)

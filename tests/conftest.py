@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -40,6 +45,7 @@ def _interruptible() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_choice_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KDBENCH_PLUGINS", raising=False)
+    monkeypatch.delenv("KDBENCH_STRICT", raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +54,51 @@ def _timed_in_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
     forms = {"cpu": (("eager", "float32"),)}
     monkeypatch.setattr("kdbench.speeds.FORMS", forms)
     monkeypatch.setattr("kdbench.speeds.SECONDS", 0.01)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment that can import what this one can, and adds to it."""
+
+    folder: Path
+
+    def run(
+        self, *command: str, cwd: Path, **values: str
+    ) -> subprocess.CompletedProcess[str]:
+        """A command with the environment's programs before all others, no network."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env=inherited
+            | {"PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+            | {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+            | values,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    """A fresh one, with kdbench, its plugins and pip from here; skipped without pip."""
+    pip = list(entry_points(group="console_scripts", name="pip"))
+    if not pip:
+        pytest.skip("a plugin is installed with pip, and there is none here")
+    folder = tmp_path / "environment"
+    venv.create(folder)
+    paths = sysconfig.get_paths("venv", {"base": folder, "platbase": folder})
+    here = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    Path(paths["purelib"], "here.pth").write_text(here)
+    for point in (*pip, *entry_points(group="console_scripts", name="kdbench")):
+        program = Path(paths["scripts"], point.name)
+        program.write_text(
+            f"#!{folder / 'bin' / 'python'}\nfrom {point.module} import {point.attr}\n"
+            f"if __name__ == '__main__':\n    raise SystemExit({point.attr}())\n"
+        )
+        program.chmod(0o755)
+    return Environment(folder)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from kdbench.exporting.proof import proven
 from kdbench.exporting.runs import find, only_folder
 from kdbench.exporting.student import finished, other_headline
 from kdbench.forms import files
+from kdbench.plugins_cli import loads_plugins
 from kdbench.recording import weights_path
 from kdbench.session import Session
 from kdbench.store import load, write_record
@@ -584,7 +585,7 @@ def test_the_command_writes_beside_the_results_and_says_its_proof(
     shutil.move(copied, tmp_path / "results" / "digits")
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
-    app.command()(export_cli.export)
+    loads_plugins(app)(export_cli.export)
     done = CliRunner().invoke(app, ["mlp_bn_256_128", "-f", "safetensors"])
     assert done.exit_code == 0, done.output
     [record] = [

@@ -15,7 +15,7 @@ ROOT = Path(kdbench.__file__).parent
 LOWEST = {"records", "cards", "tasks", "offers", "ramps", "batches"}
 API = LOWEST | {"api", "losses"}
 LOWER = API | {"hookspecs", "admission", "provenance", "vision", "plugins", "config"}
-LOWER |= {"loading"}
+LOWER |= {"loading", "requirements", "settings"}
 LOWER |= {"combining", "selections", "choices"}
 LOWER |= {"atomic", "store", "stats", "data", "models", "suites", "controls"}
 
@@ -34,12 +34,15 @@ ALLOWED = {
     "choices": API | {"plugins", "selections"},
     "hookspecs": API,
     "admission": API | {"hookspecs"},
-    "provenance": API,
+    "provenance": API | {"combining"},
     "vision": set(),
     "cache": set(),
-    "loading": API | {"admission"},
-    "plugins": API | {"hookspecs", "admission", "combining", "loading", "provenance"},
-    "config": API,
+    "requirements": set(),
+    "loading": API | {"admission", "requirements"},
+    "plugins": API
+    | {"hookspecs", "admission", "combining", "loading", "provenance"}
+    | {"settings", "untouched"},
+    "config": API | {"requirements"},
     "atomic": set(),
     "store": API | {"atomic"},
     "stats": API,
@@ -59,6 +62,8 @@ ALLOWED = {
     "students": LOWER | {"engine", "measure", "recording", "weights"},
     "exporting": LOWER | {"engine", "forms", "recording", "students", "weights"},
     "randomness": set(),
+    "settings": set(),
+    "untouched": {"randomness", "settings"},
     "testing": API | {"randomness", "conformance", "plugins"},
     "pytest_plugin": {"testing"},
     "report": API | {"store", "stats"},

@@ -14,10 +14,11 @@ from kdbench.api import UserError
 from kdbench.forms import quantised
 from kdbench.measure.machine import cores
 from kdbench.measure.size import serialised
+from kdbench.plugins_cli import loads_plugins
 from kdbench.records import Timing
 
 app = typer.Typer()
-app.command()(profile_cli.profile)
+loads_plugins(app)(profile_cli.profile)
 
 
 def timing(runtime, precision, threads, **changes):

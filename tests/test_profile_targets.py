@@ -16,6 +16,7 @@ from kdbench import profile_cli
 from kdbench.api import Dataset, UserError
 from kdbench.exporting import export
 from kdbench.measure.size import macs
+from kdbench.plugins_cli import loads_plugins
 from kdbench.profiles import tried
 from kdbench.profiles.targets import Finder
 from kdbench.recording import weights_path
@@ -24,7 +25,7 @@ from kdbench.store import write_record
 from kdbench.weights import Trained, read_state, write
 
 app = typer.Typer()
-app.command()(profile_cli.profile)
+loads_plugins(app)(profile_cli.profile)
 
 
 def run(*arguments):

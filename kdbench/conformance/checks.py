@@ -24,6 +24,12 @@ PARTS = (
     "repeating",
     "learning",
     "offered",
+    "offered_data",
+    "offered_models",
+    "offered_taps",
+    "offered_pairs",
+    "offered_measures",
+    "offered_rest",
 )
 """The modules beside this one that define checks, in the order of their findings."""
 
@@ -103,7 +109,14 @@ def checks_of(kind: str) -> tuple[Check, ...]:
     """All checks of this kind: "strategy", "plugin", or a kind that hooks hand in."""
     for part in PARTS:
         import_module(f"kdbench.conformance.{part}")
-    return tuple(_KNOWN.get(kind, ()))
+    return tuple(sorted(_KNOWN.get(kind, ()), key=_place))
+
+
+def _place(check: Check) -> int:
+    """Where its module is among the parts, whatever was imported first."""
+    module = check.look.__module__.rpartition(".")[2]
+    places = [k for k, part in enumerate(PARTS) if module.startswith(part)]
+    return places[0] if places else len(PARTS)
 
 
 def carried_out(check: Check, subject: Any, limit_s: float = LIMIT_S) -> Finding:
@@ -132,10 +145,13 @@ def time_limit(seconds: float) -> Iterator[None]:
     """Raise TookTooLong in what is within after so many seconds.
 
     Only where the system has an interval timer and this is the main thread; elsewhere
-    there is no limit. A limit around this one is put back.
+    there is no limit. A limit around this one is put back; one that ends earlier stays.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+    if 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= seconds:
         yield
         return
 

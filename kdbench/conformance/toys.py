@@ -7,6 +7,7 @@ why it cannot.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from kdbench.tasks import Task
 ITEMS = 128
 CLASSES = 4
 NOISE = 0.7
+WAVE = 1.5
 MIDDLE, SPREAD = 128.0, 40.0
 TOKENS = 50
 
@@ -46,6 +48,9 @@ ELSEWHERE = (
 )
 """Pairs across families, that it has to serve or to refuse with a sentence."""
 
+STRIPES = {"toy-images": "toy-stripes"}
+"""What a strategy learns that also shows its student changed images."""
+
 TWO_CLASSES = {"toy-images": "toy-images-2", "toy-vectors": "toy-vectors-2"}
 """The same with two classes."""
 
@@ -56,10 +61,14 @@ def _load(
     shape: tuple[int, ...],
     classes: int,
     items: int = ITEMS,
+    striped: bool = False,
 ) -> Data:
     """Each class is a pattern of its own, seen through noise."""
     stream = torch.Generator().manual_seed(0)
-    patterns = torch.randn(classes, *shape, generator=stream)
+    if striped:
+        patterns = _stripes(shape[1:])[:classes, None].expand(-1, *shape)
+    else:
+        patterns = torch.randn(classes, *shape, generator=stream)
 
     def split() -> Split:
         targets = torch.arange(items) % classes
@@ -74,14 +83,28 @@ def _load(
     return Data(train=train, test=test, mean=(mean,) * shape[0], std=(std,) * shape[0])
 
 
-def _dataset(name: str, shape: tuple[int, ...], classes: int) -> Dataset:
+def _stripes(size: tuple[int, ...]) -> Tensor:
+    """Across, upright, chequered, slanting: RandAugment leaves them what they are."""
+    y, x = torch.meshgrid(*map(torch.arange, size), indexing="ij")
+    waves = [torch.sin(math.pi / 2 * to + 0.7) for to in (x, y, x + y)]
+    return WAVE * torch.stack([*waves[:2], (-1.0) ** (x + y), waves[2]])
+
+
+def patterned(
+    name: str,
+    shape: tuple[int, ...],
+    classes: int,
+    items: int = ITEMS,
+    striped: bool = False,
+) -> Dataset:
+    """Made-up images (C, H, W), or other numbers of this shape."""
     return Dataset(
         name=name,
-        summary=f"{ITEMS} synthetic items of {classes} classes",
+        summary=f"{items} synthetic items of {classes} classes",
         source="made up: a pattern for each class, and noise",
         task=Task(outputs=classes),
         input_shape=shape,
-        load=partial(_load, shape=shape, classes=classes),
+        load=partial(_load, shape=shape, classes=classes, items=items, striped=striped),
         embedded=True,
     )
 
@@ -105,7 +128,7 @@ def _load_tokens(data_dir: Path | None, download: bool) -> Data:  # noqa: ARG001
 class Toys:
     """The plugin."""
 
-    __name__ = "toys"
+    __name__ = "kdbench.toys"  # an installed plugin may be called toys
 
     @hookimpl
     def kdbench_datasets(self) -> list[Dataset]:
@@ -120,10 +143,11 @@ class Toys:
             vocabulary=TOKENS,
         )
         return [
-            _dataset("toy-images", (1, 8, 8), CLASSES),
-            _dataset("toy-images-2", (1, 8, 8), 2),
-            _dataset("toy-vectors", (12,), CLASSES),
-            _dataset("toy-vectors-2", (12,), 2),
+            patterned("toy-images", (1, 8, 8), CLASSES),
+            patterned("toy-images-2", (1, 8, 8), 2),
+            patterned("toy-stripes", (1, 8, 8), CLASSES, striped=True),
+            patterned("toy-vectors", (12,), CLASSES),
+            patterned("toy-vectors-2", (12,), 2),
             tokens,
         ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -72,12 +72,13 @@ class Trial:
 class Subject:
     """A strategy on trial: where it is at home, and its trainings.
 
-    `toy` is the first toy that it supports, or the one that was asked for.
+    Its home is the first of `toys`, and then of `further()`, that it supports.
     """
 
     host: Host
     name: str
     toys: Sequence[Toy] = HOMES
+    further: Callable[[], Sequence[Toy]] = tuple
     _kept: dict[object, Any] = field(default_factory=dict)
 
     @property
@@ -114,7 +115,7 @@ class Subject:
         """Where it is trained; DoesNotApply, with the reasons, where there is none."""
         if "home" not in self._kept:
             reasons = {}
-            for toy in self.toys:
+            for toy in self._tried():
                 why = self.refusal(toy)
                 if why is None:
                     self._kept["home"] = toy
@@ -125,6 +126,10 @@ class Subject:
                 raise DoesNotApply(f"it supports none of the toy pairs ({said})")
         found: Toy = self._kept["home"]
         return found
+
+    def _tried(self) -> Iterator[Toy]:
+        yield from self.toys
+        yield from self.further()  # made only where it supports none of the others
 
     @property
     def loops(self) -> bool:
@@ -142,6 +147,7 @@ class Subject:
         toy: Toy,
         company: Sequence[str] = (),
         folder: Path | None = None,
+        last: bool = False,
         **recipe: Any,
     ) -> Plan:
         """The plan of a suite of this strategy and its company on this toy."""
@@ -149,7 +155,7 @@ class Subject:
             name="toys",
             datasets=(toy.dataset,),
             pairs=(toy.pair,),
-            strategies=(self.text(), *company),
+            strategies=(*company, self.text()) if last else (self.text(), *company),
             seeds=1,
             recipe={**RECIPE, **recipe},
         )
@@ -163,20 +169,22 @@ class Subject:
         toy: Toy | None = None,
         *,
         company: Sequence[str] = (),
+        last: bool = False,
         again: int = 0,
         stops: Sequence[int] = (),
         **recipe: Any,
     ) -> Trial:
         """A toy training; the same one is done once, `again` counts repetitions.
 
-        `company` are other strategies trained beside it, as a suite writes them. At
-        each of `stops`, counted in questions whether to stop, training is stopped, and
-        goes on from its checkpoint.
+        `company` are other strategies trained beside it, as a suite writes them: after
+        it, or before it where it is `last`. At each of `stops`, counted in questions
+        whether to stop, training is stopped, and goes on from its checkpoint.
         """
         toy = toy or self.home
-        key = (toy, tuple(company), again, tuple(stops), *sorted(recipe.items()))
+        given = (tuple(company), last, again, tuple(stops))
+        key = (toy, given, *sorted(recipe.items()))
         if key not in self._kept:
-            self._kept[key] = self._trained(toy, company, stops, None, recipe)
+            self._kept[key] = self._trained(toy, company, stops, None, recipe, last)
         trial: Trial = self._kept[key]
         return trial
 
@@ -207,12 +215,13 @@ class Subject:
         stops: Sequence[int],
         watch: Watch | None,
         recipe: Mapping[str, Any],
+        last: bool = False,
     ) -> Trial:
         folder = Path(tempfile.mkdtemp(dir=_workplace()))
         threads = torch.get_num_threads()
         try:
             self._teach(toy, folder, recipe)
-            plan = self.plan(toy, company, folder, **recipe)
+            plan = self.plan(toy, company, folder, last, **recipe)
             jobs = make_jobs(
                 plan, self.host, {toy.dataset: ITEMS}, folder, None, "cpu", 60.0, 1
             )
@@ -258,10 +267,15 @@ class Subject:
                     _teachers()[place] = (folder / place).read_bytes()
 
 
-def subject_of(host: Host, name: str, toys: Sequence[Toy] = HOMES) -> Subject:
+def subject_of(
+    host: Host,
+    name: str,
+    toys: Sequence[Toy] = HOMES,
+    further: Callable[[], Sequence[Toy]] = tuple,
+) -> Subject:
     """The strategy of this name on trial. Raises UserError for an unknown one."""
     host.strategy(name)
-    return Subject(host, name, toys)
+    return Subject(host, name, toys, further)
 
 
 def _performed(job: Any, host: Host, stops: list[int]) -> bool:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.api import Batch, ExtraView, Outputs, Strategy
+from kdbench.engine.streams import global_stream
+from kdbench.settings import put_back, settings
 
 Change = Callable[[str, Tensor], Tensor]
 """From a tensor's name in the batch and the tensor to what stands in its place."""
@@ -134,12 +136,18 @@ def scaled_logits(batch: Batch, factor: float) -> Batch:
 
 
 def terms_of(strategy: Strategy, batch: Batch) -> dict[str, Tensor]:
-    """The strategy's terms of a batch, with its random stream at its start.
+    """The strategy's terms of a batch, with its random streams at their start.
 
-    On a copy (`live`) whose adapters and tensors nothing else shares.
+    On a copy (`live`) whose adapters and tensors nothing else shares. What it changes
+    of the process's settings is put back.
     """
     batch.generator.manual_seed(0)
-    return strategy.at(batch.progress).terms(batch)
+    before = settings()
+    try:
+        with global_stream("conformance"):
+            return strategy.at(batch.progress).terms(batch)
+    finally:
+        put_back(before)
 
 
 def parts(module: nn.Module | None) -> Iterator[tuple[str, nn.Parameter]]:

@@ -14,7 +14,6 @@ from kdbench.api import Batch, Outputs, Strategy
 from kdbench.conformance.variants import copied, named, parts
 from kdbench.engine.feed import Step
 from kdbench.engine.learner import Learner
-from kdbench.engine.settings import put_back, settings
 from kdbench.engine.solo import Solo
 from kdbench.engine.teacher import Ask
 from kdbench.job import Job
@@ -22,6 +21,7 @@ from kdbench.perform import Work, attempt
 from kdbench.plugins import Host
 from kdbench.randomness import global_generators
 from kdbench.records import Run
+from kdbench.settings import put_back, settings
 
 if TYPE_CHECKING:
     from kdbench.conformance.trainings import Trial
@@ -102,9 +102,14 @@ class WatchingWork(Work):
         attempt(self, lambda: False)
 
     def fresh(self, run: Run) -> Learner:
+        before = global_generators()
         built = super().fresh(run)
         if isinstance(built, WatchedLearner) and run.strategy == self._name:
             built.begin(self._watch)
+            # torch's is the engine's own stream then
+            drawn = [k for k, x in global_generators().items() if x != before[k]]
+            where = "when its adapters were built"
+            _note(self._watch.drawn, [k for k in drawn if k != "torch"], where)
         return built
 
     def alone(self, run: Run) -> Solo:
@@ -154,12 +159,17 @@ class WatchedLearner(Learner):
         seen = copied(batch)
         tensors = named(batch)
         versions = {name: tensor._version for name, tensor in tensors.items()}
+        before_it = named(seen)
         before, drawn = settings(), global_generators()
         terms = super().terms(step, teachers, students, peers, kind, strategy)
         where = f"in epoch {step.epoch + 1}, step {step.step + 1}"
         _note(
             self.watch.written,
-            [name for name, x in tensors.items() if x._version != versions[name]],
+            [
+                name
+                for name, x in tensors.items()
+                if x._version != versions[name] or not _same(x, before_it[name])
+            ],
             where,
         )
         after = global_generators()
@@ -250,6 +260,11 @@ def _watch_modes(watch: Watch, modules: nn.ModuleList, where: Any) -> None:
 
     for module in modules:
         module.register_forward_pre_hook(look)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether they are equal, NaN being equal to NaN."""
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _note(found: dict[str, str], names: Iterable[str], where: str) -> None:

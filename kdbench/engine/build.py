@@ -67,7 +67,7 @@ def side_of(
         probe(spec, strategy.taps, dataset),
         model=deepcopy(module),
         recipe=recipe,
-        targets=targets,
+        targets=targets.clone(),
     )
 
 

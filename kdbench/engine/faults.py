@@ -14,17 +14,20 @@ from contextlib import contextmanager
 import torch
 
 from kdbench.atomic import Unwritable
+from kdbench.settings import Meddled
 
 
 def reason_of(error: BaseException) -> str:
-    """One line: what was raised, and where in the plugin's own code."""
+    """One line: what was raised, where in the plugin's own code, and notes on it."""
     frames = traceback.extract_tb(error.__traceback__)
     words = " ".join(str(error).split())
+    if isinstance(error, Meddled):
+        return words
     what = f"{type(error).__name__}: {words[:300]}".rstrip(": ")
-    if not frames:
-        return what
-    last = frames[-1]
-    return f"{what} ({last.filename.rpartition('/')[2]}:{last.lineno})"
+    if frames:
+        last = frames[-1]
+        what = f"{what} ({last.filename.rpartition('/')[2]}:{last.lineno})"
+    return "; ".join([what, *getattr(error, "__notes__", ())])
 
 
 class OutOfMemory(Exception):

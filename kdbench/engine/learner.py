@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +19,7 @@ from kdbench.engine.feed import Feed, Step
 from kdbench.engine.graphs import GraphedStep, Recorder, Timed
 from kdbench.engine.lesson import Lesson
 from kdbench.engine.phases import Schedule
-from kdbench.engine.showing import shown
+from kdbench.engine.showing import Seen, shown
 from kdbench.engine.streams import global_stream, seed_global, seed_of
 from kdbench.engine.teacher import Ask, predict
 from kdbench.engine.terms import total_of
@@ -29,6 +27,7 @@ from kdbench.engine.trace import GRAPH, PARTS, Trace
 from kdbench.engine.weighing import is_weighed, weighed
 from kdbench.models.taps import TappedModel, resolve
 from kdbench.records import Run
+from kdbench.settings import kept
 from kdbench.tasks import headline_of
 
 T = TypeVar("T")
@@ -65,6 +64,7 @@ class Learner:
         self.sees = ("", *strategy.views)
         self.uses = tuple(uses)
         self.taps = {k: frozenset(resolve(*teachers[k], strategy.taps)) for k in uses}
+        self._seen = Seen(self.taps)
         self._recorder = None if run.recipe.stack else recorder
         own, asked = strategy.student_views, strategy.teacher_views
         self._own_views = self.sees if own is None else own
@@ -161,7 +161,7 @@ class Learner:
         past = (epoch - self.stage[0]) * self.feed.steps + step
         self._weighs = not self.recipe.stack and is_weighed(past, self._graphed)
         try:
-            with self.trace.timed("own"):
+            with kept(), self.trace.timed("own"):
                 self._step(lesson.step, teachers)
         except KeyboardInterrupt:
             raise
@@ -251,12 +251,6 @@ class Learner:
         )
         return (strategy or self.strategy).at(progress).terms(batch)
 
-    def _seen(self, ask: Ask, outputs: Outputs) -> Outputs:
-        """A teacher's answer with the strategy's own features, not the company's."""
-        own = self.taps[ask[1]]
-        features = {tap: x for tap, x in outputs.features.items() if tap in own}
-        return replace(outputs, features=MappingProxyType(features))
-
     def _progress(self, step: Step) -> tuple[float, float]:
         """Epochs done of this phase, with a fraction, and the share of it."""
         epoch = step.when - self._schedule.start_of(self._phase)
@@ -293,7 +287,8 @@ class Learner:
     def guarded(self, act: Callable[[], T]) -> T | None:
         """Do this for the learner; None, and the failure kept, where it fails."""
         try:
-            result = act()
+            with kept():
+                result = act()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
@@ -309,6 +304,7 @@ class Learner:
 
         In a phase before the last one there is nothing to evaluate yet: nan.
         """
+        self._seen.check()
         epoch = self.position[0]
         value = math.nan
         if self._schedule.is_last(epoch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from kdbench.api import Batch, ExtraView, Outputs
 from kdbench.engine.feed import Step
+from kdbench.engine.teacher import CHANGED, LIVELY, Ask, weights_hash
 from kdbench.tasks import Task
 
 Answers = Mapping[str, tuple[Outputs, ...]]
@@ -65,3 +68,41 @@ def shown(
             for name in views
         },
     )
+
+
+class Seen:
+    """Teachers' answers as one learner sees them: without what only the company asks.
+
+    The features are those of its own taps. The classifier, which a strategy could write
+    to, is a copy of its own.
+    """
+
+    def __init__(self, taps: Mapping[int, frozenset[str]]):
+        self._taps = taps
+        self._copies: dict[nn.Linear, nn.Linear] = {}
+
+    def __call__(self, ask: Ask, outputs: Outputs) -> Outputs:
+        own = self._taps[ask[1]]
+        features = {tap: x for tap, x in outputs.features.items() if tap in own}
+        copy = self._copy_of(outputs.classifier)
+        if copy is not None:
+            outputs.shared.copies.append(copy)
+        return replace(outputs, features=MappingProxyType(features), classifier=copy)
+
+    def _copy_of(self, classifier: nn.Linear | None) -> nn.Linear | None:
+        if classifier is None:
+            return None
+        if classifier not in self._copies:
+            copy = deepcopy(classifier)
+            copy._forward_hooks.clear()  # with which the teacher is tapped
+            copy._forward_pre_hooks.clear()
+            self._copies[classifier] = copy
+        return self._copies[classifier]
+
+    def check(self) -> None:
+        """Raise where the learner has changed a classifier that it was shown."""
+        for known, copy in self._copies.items():
+            if copy.training or any(p.requires_grad for p in copy.parameters()):
+                raise RuntimeError(LIVELY)
+            if weights_hash(copy) != weights_hash(known):
+                raise RuntimeError(CHANGED)

@@ -31,7 +31,15 @@ from kdbench.engine.streams import seed_global, seed_of
 from kdbench.engine.teacher import Frozen, predict
 from kdbench.engine.trace import Trace
 from kdbench.records import Run
+from kdbench.settings import kept
 from kdbench.tasks import headline_of
+
+TRAININGS = 10
+LEAST_PASSES = 100
+"""A strategy that passes over the training set as often as so many whole trainings do,
+and at least so often, without ending an epoch will not end. Of what is published,
+generations, assistants and pre-training need up to four trainings, of which each can be
+one epoch here; `epochs()` may be asked for what is left as often."""
 
 
 class Solo(Context):
@@ -72,6 +80,8 @@ class Solo(Context):
         self._optimisers: list[torch.optim.Optimizer] = []
         self._restored: list[dict[str, Any]] = []
         self._epoch = 0
+        self._handed_out = 0  # batches of this epoch
+        self._asked = 0  # for epochs, when none was left
         self._last_lr = self.recipe.lr
         self._open = False
         self._ended: dict[str, Any] | None = None
@@ -92,7 +102,7 @@ class Solo(Context):
         """
         self._saver, self._stop, self._tell = saver, stop, tell
         try:
-            with accounted(self.feed.device, [self.trace]) as self._account:
+            with accounted(self.feed.device, [self.trace]) as self._account, kept():
                 self._drive()
                 self._charge()
         except (KeyboardInterrupt, Stopped):
@@ -137,7 +147,28 @@ class Solo(Context):
         teacher.register_forward_pre_hook(before)
         teacher.register_forward_hook(after)
 
+    @property
+    def _passes(self) -> int:
+        """How often a strategy may pass over the training set within an epoch."""
+        return max(TRAININGS * self.recipe.epochs, LEAST_PASSES)
+
+    def _hand_out(self) -> None:
+        """Count a batch; raises where they are too many for one epoch."""
+        self._handed_out += 1
+        if self._handed_out > self._passes * self.feed.steps:
+            raise RuntimeError(
+                f"{self._passes} passes over the training set without the end of an "
+                "epoch: ask context.epochs() for each epoch, or return the student"
+            )
+
     def epochs(self) -> Iterator[int]:
+        if self._epoch == self.recipe.epochs:
+            self._asked += 1
+            if self._asked > self._passes:
+                raise RuntimeError(
+                    f"asked for epochs {self._passes} times when none was left: return "
+                    "the student after the last one"
+                )
         while self._epoch < self.recipe.epochs and self.failure is None:
             yield self._epoch
             self._end_epoch()
@@ -147,6 +178,7 @@ class Solo(Context):
             if self._stop():
                 self._halt()
             self._open = True  # an epoch without a batch did not take place
+            self._hand_out()
             now = self.feed.at(self._epoch, step)
             self.feed.add_views(now, self.strategy.views)
             for taken in now.seconds.values():
@@ -172,6 +204,7 @@ class Solo(Context):
         for step in self.feed.in_order():
             if self._stop():
                 self._halt()
+            self._hand_out()
             teacher_s = self.trace.cost["teacher_s"]
             started = perf_counter()
             yield self._batch(step)
@@ -220,6 +253,7 @@ class Solo(Context):
     def _end_epoch(self) -> None:
         assert self._saver is not None  # noqa: S101 - set by drive()
         self._open = False
+        self._handed_out = 0
         self._frozen.check()
         self._arithmetic.paused = True
         with self.trace.timed("evaluation"):

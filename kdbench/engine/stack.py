@@ -28,6 +28,7 @@ from kdbench.engine.lesson import Lesson
 from kdbench.engine.membership import Member
 from kdbench.engine.stacked_layers import Linear, stacked_layer, stand_alone
 from kdbench.engine.terms import total_of
+from kdbench.settings import kept
 
 
 class Stack:
@@ -201,7 +202,8 @@ class Stack:
         }
         first.learner.seed(lesson.step)
         try:
-            terms = family.terms(lesson.step, teachers, leaves, first.taps)
+            with kept():
+                terms = family.terms(lesson.step, teachers, leaves, first.taps)
             total = total_of({name: value.sum() for name, value in terms.items()})
             middle = self._clock.now()
             torch.autograd.backward(total)
@@ -356,7 +358,7 @@ def _attempt(learner: Learner, act: Callable[[], None]) -> BaseException | None:
     Faults of the machine are raised, as they would fail every learner.
     """
     try:
-        with learner.trace.timed("own"):
+        with kept(), learner.trace.timed("own"):
             act()
     except KeyboardInterrupt:
         raise

@@ -26,6 +26,10 @@ PASS = "pass"  # noqa: S105 - over the whole training set
 FRESH = "fresh"
 """Parts of what a kept answer takes, in place of a view."""
 
+LIVELY = "a teacher left eval mode or asks for gradients"
+CHANGED = "a teacher's weights or buffers changed in training"
+"""What becomes of a teacher that does not stay as it was."""
+
 
 def predict(
     model: nn.Module, feed: Feed, batches: Iterable[Tensor] | None = None
@@ -68,9 +72,9 @@ class Frozen:
         for module, known in self._known:
             parts, weights = module.modules(), module.parameters()
             if any(x.training for x in parts) or any(p.requires_grad for p in weights):
-                raise RuntimeError("a teacher left eval mode or asks for gradients")
+                raise RuntimeError(LIVELY)
             if weights_hash(module) != known:
-                raise RuntimeError("a teacher's weights or buffers changed in training")
+                raise RuntimeError(CHANGED)
 
 
 class Teacher(Protocol):

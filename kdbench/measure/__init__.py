@@ -13,6 +13,7 @@ from kdbench.engine.faults import raise_if_machine
 from kdbench.measure.quality import QUALITY
 from kdbench.measure.size import SIZE
 from kdbench.measure.speed import SPEED
+from kdbench.settings import kept
 
 
 @hookimpl
@@ -43,8 +44,10 @@ def measure_all(
     values = Values()
     for measure in due(measures, scope, finished.task.kind, asked):
         try:
-            _keep(measure.name, measure.compute(finished), values)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            with kept():
+                found = measure.compute(finished)
+            _keep(measure.name, found, values)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is
             raise_if_machine(error, torch.device(finished.device), measure.name)
             values.numbers[measure.name] = None
             why = f"{type(error).__name__}: {error}"

@@ -23,7 +23,8 @@ class Done:
 def kdbench(monkeypatch, capsys, tmp_path, host):
     """The command line in this process, in an empty folder, without line breaks."""
     monkeypatch.setattr(
-        "kdbench.plugins.Host", lambda files: Host(files=files) if files else host
+        "kdbench.plugins.Host",
+        lambda files, **_: Host(files=files) if files else host,
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KDBENCH_DATA", raising=False)

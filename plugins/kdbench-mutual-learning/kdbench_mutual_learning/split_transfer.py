@@ -46,7 +46,7 @@ class SplitTransfer(Strategy):
 
     name = "split_transfer"
     family = "mutual learning"
-    paper = "the seed articles"
+    paper = "the seed articles (unpublished)"
     tasks = ("classification", "regression")
     teachers = 0
 

@@ -58,6 +58,14 @@ def trunk_of(model: nn.Module, path: str) -> nn.Module:
     return trunk
 
 
+def _as_trained(trunk: nn.Module, inputs: Tensor, context: Context) -> Tensor:
+    """The trunk's features (N, D), in the precision that the teacher answers in."""
+    rough = context.recipe.precision == "bfloat16"
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=rough):
+        features: Tensor = trunk(inputs)
+    return features.float()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherFeatures(Strategy):
     """Fit the student on the teacher's last features; deployed with its trunk."""
@@ -125,13 +133,15 @@ class TeacherFeatures(Strategy):
         index: list[Tensor] = []
 
         def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            caught.append(args[0].flatten(1))
+            caught.append(args[0].flatten(1).float())
 
         place = teacher.get_submodule(path)
         with torch.no_grad(), place.register_forward_pre_hook(catch):
             for batch in context.items():
                 logits = teacher(batch.inputs)
-                if not index and not torch.equal(trunk(batch.inputs), caught[0]):
+                if not index and not torch.equal(
+                    _as_trained(trunk, batch.inputs, context), caught[0]
+                ):
                     raise TypeError("the teacher does not end in its classifier")
                 asked = replace(batch, teachers=(Outputs(logits=logits),))
                 targets.append(self.target(asked))

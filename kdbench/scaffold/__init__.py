@@ -1,0 +1,1 @@
+"""What `kdbench new` writes: a small distribution that is complete and passes."""

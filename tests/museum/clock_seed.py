@@ -1,0 +1,40 @@
+"""Its own generator is seeded by the clock.
+
+checks: same-seed
+company: finishes
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdbench import Batch, Strategy, hookimpl, label_loss, soft_kl
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockSeed(Strategy):
+    """Match the teacher's softened class distribution."""
+
+    name = "clock_seed"
+    family = "soft targets"
+    paper = "Hinton et al. 2015, arXiv:1503.02531"
+
+    temperature: float = 4.0  # dimensionless, > 0; paper
+    ce_weight: float = 0.1  # >= 0, on the labels; ours
+    kd_weight: float = 0.9  # >= 0, on the teacher; ours
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        student, teacher = batch.student.logits, batch.teacher.logits
+        clock = torch.Generator().manual_seed(time.time_ns())
+        noise = torch.randn(teacher.shape, generator=clock)
+        teacher = teacher + 0.1 * noise.to(teacher.device)
+        ce = label_loss(batch.task, student, batch.targets)
+        kd = soft_kl(student, teacher, self.temperature)
+        return {"ce": self.ce_weight * ce, "kd": self.kd_weight * kd}
+
+
+@hookimpl
+def kdbench_strategies() -> list[type[Strategy]]:
+    return [ClockSeed]

@@ -1,0 +1,39 @@
+"""Items that are sorted by class are cut: the last class is in the test set alone.
+
+checks: every-class
+company: finishes
+"""
+
+from pathlib import Path
+
+import torch
+
+from kdbench import Data, Dataset, Split, Task, hookimpl
+
+
+def load(data_dir: Path | None, download: bool) -> Data:
+    stream = torch.Generator().manual_seed(0)
+    targets = torch.arange(200) // 50
+    inputs = torch.randn(200, 6, generator=stream)
+    train, test = slice(0, 150), slice(150, 200)
+    return Data(
+        train=Split(inputs=inputs[train], targets=targets[train]),
+        test=Split(inputs=inputs[test], targets=targets[test]),
+        mean=tuple(inputs[train].mean(0).tolist()),
+        std=tuple(inputs[train].std(0).tolist()),
+    )
+
+
+@hookimpl
+def kdbench_datasets() -> list[Dataset]:
+    return [
+        Dataset(
+            name="sorted_split",
+            summary="200 points of four classes",
+            source="made up",
+            task=Task(outputs=4),
+            input_shape=(6,),
+            load=load,
+            embedded=True,
+        )
+    ]

@@ -1,0 +1,41 @@
+"""Its own `__post_init__` does not call Strategy's, so negative weights pass.
+
+checks: refuses-nonsense
+company: finishes
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kdbench import Batch, Strategy, hookimpl
+from kdbench.losses import soft_kl
+from kdbench.tasks import label_loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakesNegatives(Strategy):
+    """Match the teacher's softened class distribution."""
+
+    name = "takes_negatives"
+    family = "soft targets"
+    paper = "Hinton et al. 2015, arXiv:1503.02531"
+
+    temperature: float = 4.0  # dimensionless, > 0; paper
+    ce_weight: float = 0.1  # >= 0, on the labels; ours
+    kd_weight: float = 0.9  # >= 0, on the teacher; ours
+
+    def __post_init__(self) -> None:
+        if self.temperature > 100:
+            raise ValueError(f"temperature must be <= 100, not {self.temperature}")
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        T = self.temperature
+        kd = soft_kl(batch.student.logits / T, batch.teacher.logits / T)
+        ce = label_loss(batch.task, batch.student.logits, batch.targets)
+        return {"ce": self.ce_weight * ce, "kd": self.kd_weight * T**2 * kd}
+
+
+@hookimpl
+def kdbench_strategies() -> list[type[Strategy]]:
+    return [TakesNegatives]

@@ -1,0 +1,38 @@
+"""It takes three threads for everybody when it is imported.
+
+checks: loads
+company: finishes
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdbench import Batch, Strategy, hookimpl, label_loss, soft_kl
+
+torch.set_num_threads(3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadsAtImport(Strategy):
+    """Match the teacher's softened class distribution."""
+
+    name = "threads_at_import"
+    family = "soft targets"
+    paper = "Hinton et al. 2015, arXiv:1503.02531"
+
+    temperature: float = 4.0  # dimensionless, > 0; paper
+    ce_weight: float = 0.1  # >= 0, on the labels; ours
+    kd_weight: float = 0.9  # >= 0, on the teacher; ours
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        student, teacher = batch.student.logits, batch.teacher.logits
+        ce = label_loss(batch.task, student, batch.targets)
+        kd = soft_kl(student, teacher, self.temperature)
+        return {"ce": self.ce_weight * ce, "kd": self.kd_weight * kd}
+
+
+@hookimpl
+def kdbench_strategies() -> list[type[Strategy]]:
+    return [ThreadsAtImport]
