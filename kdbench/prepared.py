@@ -147,6 +147,7 @@ class Prepared:
         student = student.eval()
         if spec.deploy is not None:
             student = spec.deploy(deepcopy(student)).eval()  # it may yet be saved
+        kept, known = serialised(student), weights_hash(student)
         finished, values = self._look(spec, student)
         numbers, lists, problems = values.numbers, values.lists, values.problems
         if not is_as_built(spec, self.dataset, numbers["parameters"]):
@@ -156,7 +157,7 @@ class Prepared:
             lists |= speed.lists
         for problem in problems:
             self.note(f"{run.label}: {problem}")
-        write_whole(weights_path(self.job.folder, run.id), serialised(student))
+        write_whole(weights_path(self.job.folder, run.id), kept)
         self._record(
             run,
             status="finished",
@@ -168,7 +169,7 @@ class Prepared:
             correct=None
             if self.task.columns
             else bitmask(correct(finished.logits, self.feed.test_targets)),
-            weights_sha256=weights_hash(student),
+            weights_sha256=known,
         )
 
     def note(self, text: str) -> None:

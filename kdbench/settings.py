@@ -15,6 +15,9 @@ import torch
 
 BACKENDS: Any = torch.backends
 CUDNN: Any = torch.backends.cudnn
+BY_BACKEND = hasattr(BACKENDS, "fp32_precision")
+"""Whether precisions can be set for each backend: since torch 2.9."""
+
 MIXED = "another one for some backends"
 WHOLE = "for the whole process"
 TINY = 5e-324
@@ -33,8 +36,9 @@ def _precision() -> str:
 
 
 def _set_precision(value: str) -> None:
-    for place in (BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul):
-        place.fp32_precision = "none"  # as all together say
+    if BY_BACKEND:
+        for place in (BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul):
+            place.fp32_precision = "none"  # as all together say
     torch.set_float32_matmul_precision(value)
 
 
@@ -62,6 +66,18 @@ def _attribute(of: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], A
     return lambda: getattr(of, name), lambda value: setattr(of, name, value)
 
 
+def _precisions() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    if not BY_BACKEND:
+        return {"cuDNN's float32 precision": _attribute(CUDNN, "allow_tf32")}
+    return {
+        "torch's float32 precision": _attribute(BACKENDS, "fp32_precision"),
+        "cuDNN's float32 precision": (
+            lambda: CUDNN.conv.fp32_precision,
+            _set_precision_of_cudnn,
+        ),
+    }
+
+
 _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's default device": (_device, torch.set_default_device),
@@ -71,7 +87,6 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
     ),
-    "torch's float32 precision": _attribute(BACKENDS, "fp32_precision"),
     "torch's float32 matmul precision": (_precision, _set_precision),
     "torch's autocast": (
         lambda: torch.is_autocast_enabled("cpu"),
@@ -87,11 +102,8 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     ),
     "cuDNN's benchmark mode": _attribute(CUDNN, "benchmark"),
     "cuDNN's deterministic mode": _attribute(CUDNN, "deterministic"),
-    "cuDNN's float32 precision": (
-        lambda: CUDNN.conv.fp32_precision,
-        _set_precision_of_cudnn,
-    ),
     "the working directory": (_folder, os.chdir),
+    **_precisions(),
 }
 
 

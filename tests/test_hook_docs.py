@@ -254,26 +254,28 @@ def test_the_suite_plans(host):
     assert plan.skipped == ()
 
 
+def answered(logits: list[float], label: int, **more: object) -> Finished:
+    """One item, answered so."""
+    return Finished(
+        model=None,
+        task=Task(outputs=len(logits)),
+        device="cpu",
+        sample=None,
+        logits=torch.tensor([logits]),
+        targets=torch.tensor([label]),
+        teacher_logits=None,
+        **more,
+    )
+
+
 def test_the_measure_computes(host, trained):
     assert 0 < trained["residual jsd"].measures["brier"] < 2
-    compute = host.get("measures", "brier").thing.compute
-
-    def given(logits, **more):
-        return Finished(
-            model=None,
-            task=Task(outputs=4),
-            device="cpu",
-            sample=None,
-            logits=torch.tensor(logits),
-            targets=torch.tensor([1]),
-            teacher_logits=None,
-            **more,
-        )
-
-    assert compute(given([[0.0, 99.0, 0.0, 0.0]])) == pytest.approx(0)
-    assert compute(given([[0.0, 0.0, 0.0, 0.0]])) == pytest.approx(0.75**2 + 3 / 16)
-    assert compute(given([[0.0, 0.0, 99.0, 0.0]])) == pytest.approx(2)
-    assert compute(given([[0.0, 1.0, 0.0, 0.0]], probabilities=False)) is None
+    brier = host.get("measures", "brier").thing.compute
+    assert brier(answered([0.0, 99.0, 0.0, 0.0], 1)) == pytest.approx(0)
+    even = brier(answered([0.0, 0.0, 0.0, 0.0], 1))
+    assert even == pytest.approx(0.75**2 + 3 * 0.25**2)
+    assert brier(answered([0.0, 0.0, 99.0, 0.0], 1)) == pytest.approx(2)
+    assert brier(answered([0.0, 1.0], 1, probabilities=False)) is None
 
 
 def test_the_compression_compresses(trained, examples):
@@ -417,6 +419,9 @@ def test_a_module_in_the_guide_works(place, tmp_path):
     for name in plugin.offers.get("measures", ()):
         record = subject_of(host, "scratch").train(epochs=1).record
         assert 0 <= record.measures[name] <= 100
+        compute = host.get("measures", name).thing.compute
+        shares = [compute(answered([3.0, 2.0, 1.0], label)) for label in range(3)]
+        assert (name, shares) == ("second_best", [0, 100, 0])
     assert set(plugin.offers) <= {"strategies", "measures"}
 
 

@@ -69,11 +69,10 @@ def assert_prints(shown, printed):
 def table(text):
     """Of the first table in a text: the names of its columns, and of its rows."""
     lines = text.splitlines()
-    rule = next(k for k, line in enumerate(lines) if line.startswith("─" * 40))
-    above = [line for line in lines[:rule] if not line.startswith("─")]
+    rule = next(k for k, line in enumerate(lines) if set(line.strip()) == {"─"})
     rows = lines[rule + 1 :]
     end = next(k for k, line in enumerate(rows) if not line or line.startswith("†"))
-    return above[-1].split(), sorted(row.split()[0] for row in rows[:end])
+    return lines[rule - 1].split(), sorted(row.split()[0] for row in rows[:end])
 
 
 def edited(text, hunks):

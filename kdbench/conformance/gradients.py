@@ -282,11 +282,13 @@ def weights_scale(subject: Subject) -> None:
         for batch in (look.batch, scaled_logits(look.batch, CERTAIN))
         if all(map(isfinite, values(subject.strategy, batch).values()))
     ]
-    works = {
-        name for batch in batches for name in weights if scales(subject, name, batch)
-    }
     for name in weights:
-        if name not in works:
+        works = [scales(subject, name, batch) for batch in batches]
+        # where it does not, what it is multiplied by may be 0 by default
+        ones = {x: 1.0 for x in weights if not subject.strategy.values()[x]}
+        if not any(works) and not any(
+            scales(subject, name, batch, **ones) for batch in batches
+        ):
             raise Broken(f"no term changes with {name}")
     for pair in combinations(weights, 2):
         for batch in batches:

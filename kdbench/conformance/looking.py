@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from kdbench.api import Batch, Strategy
 from kdbench.conformance.checks import DoesNotApply
@@ -15,9 +16,9 @@ SMALL = 1e-3
 """A learning rate."""
 
 
-def ended(subject: Subject) -> Watch:
+def ended(subject: Subject, **recipe: Any) -> Watch:
     """The training at home, watched; DoesNotApply where it failed."""
-    watch = subject.watched()
+    watch = subject.watched(**recipe)
     if watch.failure:
         raise DoesNotApply("its training failed, see `trains`")
     return watch

@@ -36,9 +36,11 @@ FRAMES = 3
 @check(
     "plugin",
     what="It is imported without an error, its hooks are hooks of kdbench marked with "
-    "@hookimpl, and each returns a list of the records that it is for.",
-    why="A broken plugin is left out of every run, with all that it offers; and a "
-    "function whose name is no hook's is never called, which nobody is told.",
+    "@hookimpl, and each returns a list of the records that it is for. Loading it "
+    "leaves the process as it was.",
+    why="A broken plugin is left out of every run, with all that it offers; a function "
+    "whose name is no hook's is never called, which nobody is told; and a seed or a "
+    "setting that is changed at import changes everybody's numbers.",
     fix="Mend what is named. `kdbench plugins --traceback NAME` shows all of it, and "
     "every hook with an example is in kdbench/hookspecs.py.",
 )
@@ -49,6 +51,9 @@ def loads(subject: PluginSubject) -> None:
     if plugin.status == "broken":
         parts = [plugin.error or "it is broken", *_advice(plugin), *_frames(plugin)]
         raise Broken("\n  ".join(parts))
+    if plugin.meddled:
+        changed = " and ".join(plugin.meddled)
+        raise Broken(f"loading it changed {changed}; kdbench has put that back")
     lost = list(_lost(plugin))
     if lost:
         raise Broken("; ".join(lost))

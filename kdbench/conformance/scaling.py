@@ -24,19 +24,19 @@ def _terms_at(subject: Subject, batch: Batch, **weights: float) -> Mapping[str, 
     return values(subject.kind.configured(given), batch)
 
 
-def scales(subject: Subject, name: str, batch: Batch) -> bool:
+def scales(subject: Subject, name: str, batch: Batch, **others: float) -> bool:
     """Whether a term changes with the weight; Broken where that is no scaling."""
     unit = subject.strategy.values()[name] or 1.0
     start = 0.0 if _accepts_zero(subject, name) else unit
     places = [start, start + unit, start + 2 * unit]
-    found = [_terms_at(subject, batch, **{name: at}) for at in places]
+    found = [_terms_at(subject, batch, **others | {name: at}) for at in places]
     relabelled = replace(batch, targets=batch.targets.roll(1, 0))
-    others = [_terms_at(subject, relabelled, **{name: at}) for at in places]
+    again = [_terms_at(subject, relabelled, **others | {name: at}) for at in places]
     scaled = set()
     for term in dict.fromkeys(chain(*found)):
         points = [terms.get(term, 0.0) for terms in found]
         labels = [
-            x - terms.get(term, 0.0) for x, terms in zip(points, others, strict=True)
+            x - terms.get(term, 0.0) for x, terms in zip(points, again, strict=True)
         ]
         if _constant(points):
             continue

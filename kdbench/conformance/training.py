@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 
 from kdbench.conformance.checks import Broken, DoesNotApply, check
+from kdbench.conformance.learning import ENDLESS, sinking
 from kdbench.conformance.looking import ended
 from kdbench.conformance.trainings import Subject
 from kdbench.conformance.variants import live, terms_of
 from kdbench.conformance.watched import Look
 from kdbench.engine.learner import SPOILED
 from kdbench.engine.teacher import CHANGED, LIVELY
+from kdbench.pairing import why_muddled
 from kdbench.settings import WHOLE
 
 ELSEWHERE = {
@@ -36,14 +38,20 @@ ELSEWHERE = {
     "and returns the student.",
 )
 def trains(subject: Subject) -> None:
-    failure = subject.watched().failure
+    muddled = why_muddled(subject.strategy)
+    if muddled:  # and so no pair is supported
+        raise Broken(muddled)
+    watch = subject.watched()
+    failure = watch.failure
     if failure is None:
         return
     for words, name in ELSEWHERE.items():
         if words in failure:
             raise DoesNotApply(f"its training failed, see `{name}`")
     home = subject.home
-    raise Broken(f"the training of {home.pair} on {home.dataset} failed: {failure}")
+    said = [f"; {name!r} {ENDLESS}" for name in sinking(watch.trial.record)]
+    where = f"the training of {home.pair} on {home.dataset}"
+    raise Broken(f"{where} failed: {failure}{''.join(said)}")
 
 
 @check(
@@ -61,9 +69,11 @@ def trains(subject: Subject) -> None:
 def finite_terms(subject: Subject) -> None:
     if subject.loops:
         raise DoesNotApply("it drives its own loop, and so returns no terms")
-    looks = ended(subject).looks
+    watch = ended(subject)
+    if watch.written:
+        raise DoesNotApply("it writes to what it is shown, see `inputs-unchanged`")
     names: dict[str, tuple[str, ...]] = {}
-    for look in looks:
+    for look in watch.looks:
         terms = terms_of(subject.strategy, live(look.batch))
         for found in _wrong(terms):
             raise Broken(f"{_where(look)} {found}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 
 import torch
+from torch import Tensor, nn
 
 from kdbench.api import Finished, Measure, Measured, hookimpl
 from kdbench.engine.faults import raise_if_machine
@@ -38,13 +40,14 @@ def measure_all(
 ) -> Values:
     """Every measure of this scope, optional ones where they are `asked` for.
 
-    A measure that raises or is not finite is None, so that none can cost a run; faults
-    of the machine are raised.
+    A measure that raises or is not finite is None, so that none can cost a run, and so
+    is one that changes the student or its answers, which are put back; faults of the
+    machine are raised.
     """
     values = Values()
     for measure in due(measures, scope, finished.task.kind, asked):
         try:
-            with kept():
+            with kept(), untouched(finished):
                 found = measure.compute(finished)
             _keep(measure.name, found, values)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is
@@ -53,6 +56,32 @@ def measure_all(
             why = f"{type(error).__name__}: {error}"
             values.problems.append(f"measure {measure.name}: {why}")
     return values
+
+
+@contextmanager
+def untouched(finished: Finished) -> Iterator[None]:
+    """Put back what a measure changes of the student or its answers, then raise."""
+    model = finished.model
+    shown = (getattr(finished, one.name, None) for one in fields(Finished))
+    plain = [x for x in shown if isinstance(x, Tensor)]
+    plain += [*model.parameters(), *model.buffers()]
+    tensors = [x for x in plain if type(x) in (Tensor, nn.Parameter)]  # not packed ones
+    before = [(x, x._version, x.detach().clone()) for x in tensors]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        changed = False
+        for module, training in modes.items():
+            changed |= module.training != training
+            module.training = training
+        with torch.no_grad():
+            for tensor, version, value in before:
+                if tensor._version != version:
+                    changed = True
+                    tensor.copy_(value)
+    if changed:
+        raise RuntimeError("it changed the student, or its answers")
 
 
 def due(

@@ -1,4 +1,4 @@
-"""Its relation term has the wrong sign: it drives the distances apart.
+"""Its relation term has the wrong sign: it drives distances apart.
 
 checks: learns
 company: finishes
@@ -26,7 +26,7 @@ class WrongSign(Strategy):
     paper = "Hinton et al. 2015, arXiv:1503.02531"
 
     ce_weight: float = 1.0  # >= 0, on the labels; ours
-    relation_weight: float = 1.0  # >= 0, on the distances; ours
+    relation_weight: float = 5.0  # >= 0, on the distances; ours
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         student, teacher = batch.student.logits, batch.teacher.logits
