@@ -34,6 +34,21 @@ CHECKS: tuple[str, ...]
 """The names of all checks of strategies, in order: for `pytest.mark.parametrize`."""
 
 
+__all__ = [
+    "CHECKS",
+    "Given",
+    "assert_described",
+    "assert_same",
+    "assert_trains",
+    "check_plugin",
+    "check_strategy",
+    "given",
+    "leaves",
+    "mutated",
+    "no_global_randomness",
+]
+
+
 def __getattr__(name: str) -> object:
     if name != "CHECKS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

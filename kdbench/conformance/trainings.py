@@ -7,6 +7,7 @@ them (`watched`).
 from __future__ import annotations
 
 import atexit
+import gc
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -219,6 +220,7 @@ class Subject:
     ) -> Trial:
         folder = Path(tempfile.mkdtemp(dir=_workplace()))
         threads = torch.get_num_threads()
+        gc.freeze()  # collections, and looks at what lives, see only what is new
         try:
             self._teach(toy, folder, recipe)
             plan = self.plan(toy, company, folder, last, **recipe)
@@ -241,6 +243,7 @@ class Subject:
             ]
             return Trial(record)
         finally:
+            gc.unfreeze()
             torch.set_num_threads(threads)
             shutil.rmtree(folder, ignore_errors=True)
 

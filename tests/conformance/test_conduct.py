@@ -166,10 +166,10 @@ class LeakyLoop(Loop):
 
 @strategy
 class Fills(Plain):
-    """Keeps answers up to a bound, which it reaches in the fourth epoch."""
+    """Fills a memory towards the end, and not from epoch to epoch."""
 
     def act(self, batch):
-        if len(KEPT) < 28:
+        if batch.progress > 0.85:
             KEPT.append(batch.teacher.logits.clone())
 
 

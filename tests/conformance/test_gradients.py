@@ -233,6 +233,13 @@ def test_what_is_not_kept(change, said):
         kept(change)
 
 
+def test_a_strategy_keeps_nothing():
+    strategy = Strategy()
+    object.__setattr__(strategy, "_steps", 3)
+    with pytest.raises(Broken, match="the strategy got an attribute `_steps`"):
+        kept(lambda _: None, strategy)
+
+
 def test_a_strategy_may_work_something_out_once():
     class Cached(Strategy):
         @cached_property

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from kdbench.api import Measure, hookimpl
+from kdbench.api import Measure, Outputs, hookimpl
 from kdbench.config import Suite
 from kdbench.conformance.toys import Toys
+from kdbench.engine.showing import Seen
 from kdbench.engine.solo import LEAST_PASSES, TRAININGS
 from kdbench.measure import measure_all
 from kdbench.plugins import Host
@@ -72,8 +73,9 @@ class Mischief(Strategy):
         return students[0]
     def loss(self, batch):
         if self.where == "loss" and batch.epoch >= 1: self.act()
-        if self.where == "once": batch.teacher.once(doubled)
-        if self.where == "classifier": spoil(batch.teacher.classifier, self.what)
+        if self.where == "classifier":
+            spoil(batch.teacher.classifier, self.what)
+            batch.teacher.once(doubled)
         return {"ce": F.cross_entropy(batch.student.logits, batch.targets)}
     def act(self):
         if self.what == "exit": sys.exit("enough")
@@ -240,6 +242,17 @@ def test_a_teachers_classifier_is_everyones_own(run, alone, helpers):
         assert "a teacher" in records[text].reason
 
 
+def test_a_learners_classifier_taps_nothing():
+    """The teacher's own is tapped by hooks, which a copy would call too."""
+    linear = torch.nn.Linear(2, 3)
+    linear.register_forward_pre_hook(lambda *_: 1 / 0)
+    linear.register_forward_hook(lambda *_: 1 / 0)
+    logits = torch.zeros(1, 3)
+    shown = Seen({0: frozenset()})(("", 0), Outputs(logits, classifier=linear))
+    assert shown.classifier(torch.zeros(1, 2)).shape == logits.shape
+    assert shown.shared.belongs_to(Outputs(logits, classifier=linear))
+
+
 def test_the_targets_that_adapters_see_are_their_own(run, alone, helpers):
     records = run("mischief[where=targets]", *OTHERS)
     for label, bits in alone.items():
@@ -347,7 +360,9 @@ def test_a_measure_that_changes_a_setting_is_none(guarded):
         torch.set_default_dtype(torch.float64)
         return 1.0
 
-    finished = SimpleNamespace(task=Task(outputs=2), device="cpu")
+    finished = SimpleNamespace(
+        task=Task(outputs=2), device="cpu", model=torch.nn.Linear(2, 2)
+    )
     measure = Measure(
         name="meddle", summary="", unit="", better="higher", compute=meddle
     )
