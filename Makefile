@@ -26,9 +26,12 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
+# Tests that share nothing, of which every core can take the next.
+APART := tests/test_cifar_pairs.py tests/test_museum.py tests/conformance
+
 slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow --ignore tests/test_cifar_pairs.py
-	$(BIN)/python -m pytest -m slow -n auto --dist load tests/test_cifar_pairs.py
+	$(BIN)/python -m pytest -m slow $(addprefix --ignore ,$(APART))
+	$(BIN)/python -m pytest -m slow -n auto --dist load $(APART)
 
 # All rows, or those that ROWS names: make bench ROWS="whole_table or without_nst".
 # pytest's own options of pyproject.toml would skip what this is for.

@@ -129,7 +129,7 @@ class Layout:
         names = choice.compressions
         steps = [self.host.get("compressions", name).thing for name in names]
         for step in steps:
-            why: str | None = step.missing() if step.missing else None
+            why = _lacks(step)
             if why:
                 return why
         tuned = [step.tunes for step in steps]
@@ -144,7 +144,7 @@ class Layout:
         try:
             spec = self.host.compressed(pair.students[0], "/".join(names))
             probe(spec, (), dataset)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             return f"{'/'.join(names)}: {error}"
         if not any(tuned):
             return None
@@ -223,7 +223,7 @@ class Layout:
 def _probed(dataset: Dataset, spec: Model, taps: tuple[str, ...]) -> Tapped | UserError:
     try:
         probe(spec, (), dataset)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"model {spec.name!r} cannot take {dataset.name!r}, inputs "
             f"{dataset.input_shape}: {error}"
@@ -232,6 +232,14 @@ def _probed(dataset: Dataset, spec: Model, taps: tuple[str, ...]) -> Tapped | Us
         return probe(spec, taps, dataset)
     except UserError as error:
         return error
+
+
+def _lacks(step: Compression) -> str | None:
+    """What a compression needs and is not there, or None."""
+    try:
+        return step.missing() if step.missing else None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+        return f"missing() of {step.name} raised {type(error).__name__}: {error}"
 
 
 def _compressed(run: Run, compression: Compression, suite: Suite) -> Run:

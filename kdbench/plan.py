@@ -84,11 +84,12 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
     """
     where = f"suite {suite.name!r}"
     _check_requirements(suite, host, where)
-    added = [c for c in CONTROLS if c in host.names("strategies")]
+    missing = {name: _why_missing(name, host) for name in CONTROLS}
+    added = [name for name, why in missing.items() if not why]
     notes = [
-        f"{name!r} is missing from the tables: no plugin that works offers it"
-        for name in CONTROLS
-        if name not in added
+        f"{name!r} is missing from the tables: {why}"
+        for name, why in missing.items()
+        if why
     ]
     for name in suite.measures:
         host.get("measures", name, where)
@@ -135,6 +136,17 @@ def _check_requirements(suite: Suite, host: Host, where: str) -> None:
         problems.append(pip_line(to_install))
     if problems:
         raise UserError(f"{where} requires\n  " + "\n  ".join(problems))
+
+
+def _why_missing(control: str, host: Host) -> str:
+    """Why a control cannot be added to a table; "" if it can."""
+    if control not in host.names("strategies"):
+        return "no plugin that works offers it"
+    try:
+        host.get("strategies", control)
+    except UserError as error:  # two plugins offer it
+        return str(error)
+    return ""
 
 
 def _pair(name: str, suite: Suite, host: Host, where: str) -> Pair:

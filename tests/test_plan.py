@@ -6,6 +6,7 @@ import pytest
 
 from kdbench.api import UserError
 from kdbench.plan import make_plan
+from kdbench.plugins import Host
 
 
 @pytest.fixture
@@ -143,3 +144,27 @@ def test_a_pair_that_nobody_defines_or_two_do_is_said(plan_of):
     sides = {"teacher": "convnet_33", "student": "mlp_bn_8_8"}
     with pytest.raises(UserError, match="unknown model 'convnet_33'"):
         plan_of(pairs=["mine"], define_pairs={"mine": sides})
+
+
+def test_two_plugins_that_offer_kd_stop_only_who_names_it(helpers, tmp_path):
+    path = tmp_path / "second.py"
+    path.write_text(
+        "from kdbench import hookimpl\n"
+        "from kdbench_soft_targets.kd import SoftTargets\n"
+        "class Second(SoftTargets): name = 'kd'\n"
+        "Second.__dataclass_fields__ = SoftTargets.__dataclass_fields__\n"
+        "@hookimpl\n"
+        "def kdbench_strategies(): return [Second]\n"
+    )
+    host = Host(files=[path])
+    plan = make_plan(helpers["suite"](host, strategies=["dkd"]), host, {})
+    assert {run.strategy for group in plan.todo for run in group.runs} == {
+        "teacher",
+        "scratch",
+        "dkd",
+    }
+    [note] = [note for note in plan.notes if "'kd' is missing" in note]
+    assert "second.py" in note
+    assert "kdbench-soft-targets" in note
+    with pytest.raises(UserError, match="'kd' is offered by"):
+        make_plan(helpers["suite"](host, strategies=["kd"]), host, {})

@@ -19,7 +19,7 @@ def loaded(dataset: Dataset, data_dir: Path | None, download: bool) -> Data:
         data = dataset.load(data_dir, download)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}"
         raise UserError(f"{where} could not be loaded: {what}") from error
     for part, split in (("train", data.train), ("test", data.test)):

@@ -83,7 +83,7 @@ def write(results: Results, folder: Path, renderers: Sequence[Renderer]) -> list
     for renderer in sorted(renderers, key=lambda one: one.name != "plots"):
         try:
             written += renderer.render(results, folder)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is
             failures.append(
                 f"renderer {renderer.name!r}: {type(error).__name__}: {error}"
             )

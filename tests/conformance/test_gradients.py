@@ -373,6 +373,12 @@ def test_weights_that_scale(right):
             "'kd' is no straight line in kd_weight: 0 at 0, .* at 2, .* at 4",
         ),
         (
+            lambda s, ce, kd: (
+                Weighing.weigh(s, ce, kd) | {"rest": (1 - s.kd_weight) * kd}
+            ),
+            "the term 'rest' is scaled by 1 - kd_weight",
+        ),
+        (
             lambda s, ce, kd: {
                 "all": (1 - s.kd_weight) * ce * s.ce_weight + kd * s.kd_weight
             },
