@@ -88,6 +88,22 @@ class Shared:
         return any(tensor._version != then for tensor, then in self._versions)
 
 
+def _made(make: Callable[..., T], given: Outputs, args: tuple[Hashable, ...]) -> T:
+    """What `make` makes; TypeError, with all put back, where it writes to a weight."""
+    classifier = given.classifier
+    weights = [] if classifier is None else list(classifier.parameters())
+    known = [(x, x._version, x.detach().clone()) for x in weights]
+    value = make(given, *args)
+    changed = False
+    for tensor, version, before in known:
+        if tensor._version != version:
+            tensor.copy_(before)
+            changed = True
+    if changed:
+        raise TypeError("what once() calls wrote to the teacher's classifier")
+    return value
+
+
 def _stopwatch() -> Callable[[], float]:
     started = perf_counter()
     return lambda: perf_counter() - started
@@ -157,7 +173,7 @@ class Outputs:
         key = (make, args, repr(args), tuple(self.features))
         given = dataclasses.replace(self, classifier=self.shared.classifier)
         with torch.no_grad():
-            return self.shared.get(key, lambda: make(given, *args))
+            return self.shared.get(key, lambda: _made(make, given, args))
 
 
 VIEWS = ("strong", "mixup", "cutmix", "same_class")
@@ -216,11 +232,18 @@ class Batch:
     @property
     def student(self) -> Outputs:
         """The first student that learns: in the last phase the one that is measured."""
+        if not self.students:
+            raise TypeError("this batch has no student: see `phases` and `target`")
         return self.students[0]
 
     @property
     def teacher(self) -> Outputs:
         """The first teacher."""
+        if not self.teachers:
+            raise TypeError(
+                "this batch has no teacher: the strategy has `teachers = 0`, its phase "
+                "has none, or it drives its own loop"
+            )
         return self.teachers[0]
 
     def heads(self) -> Iterator[tuple[Head, Batch]]:

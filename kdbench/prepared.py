@@ -177,6 +177,9 @@ class Prepared:
 
     def fail(self, run: Run, reason: str, **known: Any) -> None:
         """Record a failure; one that had finished before stays as it is."""
+        if run not in self.open:
+            self.note(f"{run.label}, which has finished: {reason}")
+            return
         if self.job.group.again:
             self.note(f"{run.label} could not be measured again: {reason}")
             self.open.remove(run)

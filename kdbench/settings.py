@@ -1,7 +1,7 @@
 """Settings of the process that change what other code computes, and putting them back.
 
 They belong to the engine and the user; a plugin that changes one would change the bits
-of everybody after it. Reading them all takes a few microseconds.
+of everybody after it. Reading them all takes some ten microseconds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 
 BACKENDS: Any = torch.backends
 CUDNN: Any = torch.backends.cudnn
+MATMUL: Any = torch.backends.cuda.matmul
+MKLDNN: Any = torch.backends.mkldnn
 BY_BACKEND = hasattr(BACKENDS, "fp32_precision")
 """Whether precisions can be set for each backend: since torch 2.9."""
 
@@ -48,9 +50,15 @@ def _set_precision_of_cudnn(value: str) -> None:
     CUDNN.rnn.fp32_precision = value
 
 
+CHOSEN = getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None)
+"""Where torch keeps the default device; to ask in public takes half of all time."""
+
+
 def _device() -> torch.device | None:
     """Where new tensors are; None for the CPU, to which torch goes back by None."""
-    device = torch.empty(0).device
+    if CHOSEN is not None and getattr(CHOSEN, "device_context", None) is None:
+        return None
+    device: torch.device = torch.get_default_device()
     return None if device.type == "cpu" else device
 
 
@@ -64,6 +72,16 @@ def _folder() -> str | None:
 
 def _attribute(of: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     return lambda: getattr(of, name), lambda value: setattr(of, name, value)
+
+
+def _set_warn_only(value: bool) -> None:
+    enabled = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(enabled, warn_only=value)
+
+
+def _set_reductions(values: tuple[Any, Any]) -> None:
+    MATMUL.allow_fp16_reduced_precision_reduction = values[0]
+    MATMUL.allow_bf16_reduced_precision_reduction = values[1]
 
 
 def _precisions() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
@@ -99,6 +117,23 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's flushing of denormals": (
         lambda: TINY * 1.0 == 0.0,
         torch.set_flush_denormal,
+    ),
+    "torch's warn-only mode of deterministic algorithms": (
+        torch.is_deterministic_algorithms_warn_only_enabled,
+        _set_warn_only,
+    ),
+    "torch's autocast dtype": (
+        lambda: torch.get_autocast_dtype("cpu"),
+        lambda value: torch.set_autocast_dtype("cpu", value),
+    ),
+    "oneDNN": _attribute(MKLDNN, "enabled"),
+    "cuDNN": _attribute(CUDNN, "enabled"),
+    "cuBLAS's sums in half precision": (
+        lambda: (
+            MATMUL.allow_fp16_reduced_precision_reduction,
+            MATMUL.allow_bf16_reduced_precision_reduction,
+        ),
+        _set_reductions,
     ),
     "cuDNN's benchmark mode": _attribute(CUDNN, "benchmark"),
     "cuDNN's deterministic mode": _attribute(CUDNN, "deterministic"),

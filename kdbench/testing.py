@@ -57,18 +57,24 @@ def __getattr__(name: str) -> object:
     return tuple(check.name for check in checks_of("strategy"))
 
 
-def check_strategy(kind: type[Strategy], *checks: str) -> None:
+def check_strategy(
+    kind: type[Strategy], *checks: str, pair: str = "", dataset: str = ""
+) -> None:
     """Fail where the strategy does not pass all checks, or those named.
 
     Every failure is told in full. Of an installed plugin's strategy, what that plugin
     offers besides is there as well; any other is looked at alone. What is trained is
-    kept, so that a test for each check takes no longer than one for all.
+    kept, so that a test for each check takes no longer than one for all. `pair` and
+    `dataset` name where it is trained, if it supports no toy.
     """
     from kdbench.conformance.targets import Target, of_class
+    from kdbench.conformance.toys import Toy
 
-    if kind not in _TARGETS:
-        _TARGETS[kind] = Target(kind.__name__, (of_class(kind),))
-    _examine(_TARGETS[kind], checks)
+    key = (kind, pair, dataset)
+    if key not in _TARGETS:
+        toy = Toy(dataset, pair) if pair and dataset else None
+        _TARGETS[key] = Target(kind.__name__, (of_class(kind, toy),))
+    _examine(_TARGETS[key], checks)
 
 
 def check_plugin(target: ModuleType | str, *checks: str) -> None:

@@ -99,6 +99,12 @@ def typed(subject: Subject) -> None:
         for name, default in kind.parameters().items()
         if (why := _ill_typed(hints[name], default))
     ]
+    known = {*kind.parameters(), *vars(Strategy), *Strategy.__annotations__}
+    for name, value in vars(kind).items():
+        plain = isinstance(value, int | float | str) and not name.startswith("_")
+        if plain and name.islower() and name not in known:
+            write = f"{name}: {type(value).__name__} = {value!r}"
+            wrong.append(f"{name} is no hyper-parameter: write `{write}`")
     if wrong:
         raise Broken("; ".join(wrong))
 

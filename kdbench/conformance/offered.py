@@ -16,6 +16,7 @@ from typing import Any
 
 import kdbench
 from kdbench import __version__, hookspecs
+from kdbench.admission import KINDS as HANDED_IN
 from kdbench.admission import SINGULAR
 from kdbench.api import Measure
 from kdbench.conformance.checks import Broken, DoesNotApply, check
@@ -59,6 +60,9 @@ def loads(subject: PluginSubject) -> None:
         raise Broken("; ".join(lost))
     if not plugin.hooks:
         raise Broken("it has no hook, so that nothing of it is used")
+    events = [h for h in plugin.hooks if h.removeprefix("kdbench_") not in HANDED_IN]
+    if not (events or any(plugin.offers.values())):
+        raise Broken("its hooks return empty lists, so that it offers nothing")
 
 
 def _advice(plugin: Plugin) -> Iterator[str]:

@@ -90,6 +90,8 @@ def find(text: str, toy: Toy | None = None) -> Target:
         return _plugins(text, _host([], toy, files=[path]), toy)
     if os.sep in text or text in (os.curdir, os.pardir):
         return _plugins(text, _host(_of_folder(path), toy), toy)
+    if (path / "pyproject.toml").is_file() and not _is_known(text, points):
+        return _plugins(text, _host(_of_folder(path), toy), toy)
     asked = canonicalize_name(text)
     named = [p for p in points if p.dist and canonicalize_name(p.dist.name) == asked]
     named = named or [point for point in points if point.name == text]
@@ -97,6 +99,13 @@ def find(text: str, toy: Toy | None = None) -> Target:
         return _by_name(text, points, toy)
     wanted = {p.name for p in named} or ({text} & set(BUILTIN) or set(BUILTIN))
     return _plugins(text, _host(named, toy), toy, wanted)
+
+
+def _is_known(text: str, points: Iterable[EntryPoint]) -> bool:
+    """Whether a distribution or a plugin of this name is installed."""
+    asked = canonicalize_name(text)
+    names = {canonicalize_name(p.dist.name) for p in points if p.dist}
+    return asked in names or text in {point.name for point in points}
 
 
 def of_module(module: ModuleType) -> Target:
@@ -108,17 +117,17 @@ def of_module(module: ModuleType) -> Target:
     return _plugins(module.__name__, _host([], modules=[module]))
 
 
-def of_class(kind: type[Strategy]) -> Thing:
+def of_class(kind: type[Strategy], toy: Toy | None = None) -> Thing:
     """A strategy, with whatever else its plugin offers, or alone."""
-    host = _host(_around(kind.__module__, list(entry_points(group="kdbench"))))
+    host = _host(_around(kind.__module__, list(entry_points(group="kdbench"))), toy)
     name = getattr(kind, "name", None)
     if name not in host.names("strategies") or host.strategy(name) is not kind:
         alone = _Alone(kind)
-        host = _host([], modules=[alone])
+        host = _host([], toy, modules=[alone])
         for plugin in host.plugins:
             if plugin.name == alone.__name__ and plugin.status == "broken":
                 raise UserError(f"{kind.__name__} cannot be used: {plugin.error}")
-    return _thing(host, "strategies", host.get("strategies", kind.name), None)
+    return _thing(host, "strategies", host.get("strategies", kind.name), toy)
 
 
 class _Alone:

@@ -41,7 +41,13 @@ def trains(subject: Subject) -> None:
     muddled = why_muddled(subject.strategy)
     if muddled:  # and so no pair is supported
         raise Broken(muddled)
-    watch = subject.watched()
+    try:
+        watch = subject.watched()
+    except DoesNotApply as nowhere:
+        raise Broken(
+            f"{nowhere}; train it where it can be: `kdbench check NAME --pair PAIR "
+            "--dataset DATASET`, check_strategy(..., pair=..., dataset=...)"
+        ) from None
     failure = watch.failure
     if failure is None:
         return

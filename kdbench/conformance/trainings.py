@@ -100,9 +100,11 @@ class Subject:
     def _short(self) -> dict[str, Any]:
         """Warm-ups and phases are to last an epoch."""
         return {
-            name: 1
+            name: type(default)(1)
             for name, default in self.kind.parameters().items()
-            if name.endswith("_epochs") and isinstance(default, int) and default > 1
+            if name.endswith(("_epochs", "_epoch"))
+            and isinstance(default, int | float)
+            and default > 1
         }
 
     def text(self, **values: Any) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdbench.api import Batch, ExtraView, Outputs, Strategy
+from kdbench.conformance.checks import DoesNotApply
 from kdbench.engine.streams import global_stream
 from kdbench.settings import put_back, settings
+
+INNER = "appears to not have been used in the graph"
+"""What torch says where a loss asks for the gradient of one answer by another."""
 
 Change = Callable[[str, Tensor], Tensor]
 """From a tensor's name in the batch and the tensor to what stands in its place."""
@@ -92,9 +97,19 @@ def copied(batch: Batch) -> Batch:
     )
     return replace(
         apart,
-        adapters=deepcopy(batch.adapters),
+        adapters=_copy_of(batch.adapters),
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def _copy_of(adapters: nn.Module | None) -> nn.Module | None:
+    """A copy; tensors that a normalisation computed of others are detached in it."""
+    memo: dict[int, Any] = {}
+    for module in adapters.modules() if adapters is not None else ():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return deepcopy(adapters, memo)
 
 
 def live(batch: Batch) -> Batch:
@@ -146,6 +161,13 @@ def terms_of(strategy: Strategy, batch: Batch) -> dict[str, Tensor]:
     try:
         with global_stream("conformance"):
             return strategy.at(batch.progress).terms(batch)
+    except RuntimeError as error:
+        if INNER not in str(error):
+            raise
+        raise DoesNotApply(
+            "its loss differentiates the students' answers within the step, which here "
+            "come from no student"
+        ) from error
     finally:
         put_back(before)
 

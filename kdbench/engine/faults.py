@@ -7,9 +7,11 @@ after another, through none of their doing: it passes through the learners' guar
 from __future__ import annotations
 
 import gc
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -25,9 +27,19 @@ def reason_of(error: BaseException) -> str:
         return words
     what = f"{type(error).__name__}: {words[:300]}".rstrip(": ")
     if frames:
-        last = frames[-1]
+        own = [frame for frame in frames if _is_plugins(frame.filename)]
+        last = (own or frames)[-1]
         what = f"{what} ({last.filename.rpartition('/')[2]}:{last.lineno})"
     return "; ".join([what, *getattr(error, "__notes__", ())])
+
+
+def _is_plugins(file: str) -> bool:
+    """Whether it is neither ours, nor torch's, nor Python's own."""
+    path = Path(file)
+    places = [Path(__file__).parents[1], Path(torch.__file__).parent]
+    if "site-packages" not in path.parts:
+        places.append(Path(os.__file__).parent)
+    return path.is_file() and not any(path.is_relative_to(place) for place in places)
 
 
 class OutOfMemory(Exception):
