@@ -124,11 +124,16 @@ def _check_requirements(suite: Suite, host: Host, where: str) -> None:
         if version is None or not fits(requirement, version):
             there = f"and {version} is" if version else "which is not"
             problems.append(f"{wanted(requirement)}, {there} installed")
-            to_install.append(requirement)
+            plugins = [p for p in host.plugins if same(p.name, requirement.name)]
+            if plugins:
+                name = plugins[0].distribution
+                problems[-1] += f"; the plugin of this name is of {name!r}: write that"
+            else:
+                to_install.append(requirement)
             continue
         problems += [
             f"{wanted(requirement)}, whose plugin {plugin.name!r} is {plugin.status} "
-            f"({plugin.error})"
+            f"({plugin.error}); see `kdbench plugins`"
             for plugin in host.plugins
             if plugin.status != "ok" and same(plugin.distribution, requirement.name)
         ]

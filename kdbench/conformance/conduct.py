@@ -42,7 +42,7 @@ def inputs_unchanged(subject: Subject) -> None:
     "strategy",
     what="It draws from `batch.generator` alone and seeds nothing: the global "
     "generators of torch, Python and NumPy are after a step where they were before. "
-    "`adapters` may draw from torch's.",
+    "`adapters` may draw from torch's, and so may nn.Dropout in them.",
     why="What is drawn from a global generator depends on who drew before, so the "
     "numbers depend on the company and cannot be had again; seeding it gives everybody "
     "after it the same numbers.",

@@ -173,6 +173,8 @@ class WatchedLearner(Learner):
             where,
         )
         after = global_generators()
+        if _drops_out(self.adapters):  # from a stream that the engine gives each step
+            after["torch"] = drawn["torch"]
         _note(self.watch.drawn, [k for k in drawn if drawn[k] != after[k]], where)
         _note(self.watch.changed, put_back(before), where)
         names = _names(self.modules, self.adapters)
@@ -286,6 +288,14 @@ def _note_moved(
                 watch.held.add(name)
                 if parameter.grad is not None and parameter.grad.count_nonzero():
                     watch.moved.add(name)
+
+
+def _drops_out(adapters: nn.Module | None) -> bool:
+    """Whether modules of torch's draw in them, which take no generator."""
+    kinds = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RNNBase)
+    return adapters is not None and any(
+        isinstance(x, kinds) for x in adapters.modules()
+    )
 
 
 def _names(students: nn.ModuleList, adapters: nn.Module | None) -> dict[int, str]:

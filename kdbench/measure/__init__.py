@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,27 +62,58 @@ def measure_all(
 @contextmanager
 def untouched(finished: Finished) -> Iterator[None]:
     """Put back what a measure changes of the student or its answers, then raise."""
-    model = finished.model
     shown = (getattr(finished, one.name, None) for one in fields(Finished))
-    plain = [x for x in shown if isinstance(x, Tensor)]
-    plain += [*model.parameters(), *model.buffers()]
-    tensors = [x for x in plain if type(x) in (Tensor, nn.Parameter)]  # not packed ones
-    before = [(x, x._version, x.detach().clone()) for x in tensors]
-    modes = {module: module.training for module in model.modules()}
+    tensors = [x for x in shown if isinstance(x, Tensor)]
+    model = finished.model
+    tensors += [*model.parameters(), *model.buffers()]
+    plain = [x for x in tensors if type(x) in (Tensor, nn.Parameter)]  # none packed
+    values = [(x, x.detach().clone(), x.requires_grad) for x in plain]
+    kept = [(x, x.training, _inside(x)) for x in model.modules()]
     try:
         yield
     finally:
         changed = False
-        for module, training in modes.items():
-            changed |= module.training != training
+        for module, training, inside in kept:
+            other = _whose(_inside(module)) != _whose(inside)
+            changed |= other or module.training != training
             module.training = training
-        with torch.no_grad():
-            for tensor, version, value in before:
-                if tensor._version != version:
+            if other:
+                _put_back(module, inside)
+        with torch.inference_mode():
+            for tensor, value, wants in values:
+                if tensor.requires_grad != wants or not _equal(tensor, value):
                     changed = True
                     tensor.copy_(value)
+                    tensor.requires_grad = wants
     if changed:
         raise RuntimeError("it changed the student, or its answers")
+
+
+PLACES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
+
+
+def _inside(module: nn.Module) -> list[dict[Any, Any]]:
+    """What a module holds."""
+    return [dict(getattr(module, place)) for place in PLACES]
+
+
+def _whose(inside: list[dict[Any, Any]]) -> list[list[tuple[Any, int]]]:
+    """The things themselves, not their values."""
+    return [[(key, id(thing)) for key, thing in held.items()] for held in inside]
+
+
+def _put_back(module: nn.Module, inside: list[dict[Any, Any]]) -> None:
+    for place, things in zip(PLACES, inside, strict=True):
+        held = getattr(module, place)
+        held.clear()
+        held.update(things)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    if torch.equal(one, other):
+        return True
+    floating = one.is_floating_point() and one.shape == other.shape
+    return floating and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def due(

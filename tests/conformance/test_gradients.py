@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdbench import Batch, Phase, Strategy
+from kdbench import Phase, Strategy
 from kdbench.conformance import gradients as checks
 from kdbench.conformance.checks import Broken, DoesNotApply, carried_out, checks_of
 from kdbench.conformance.dependence import counting, reads_head
-from kdbench.conformance.scaling import refuse_interplay, scales
 from kdbench.conformance.toys import IMAGES, Toys
 from kdbench.conformance.trainings import Subject, subject_of
-from kdbench.losses import soft_kl
 from kdbench.plugins import Host
 from kdbench.records import Recipe
-from kdbench.tasks import label_loss
 from kdbench.testing import Given
 
 MUSEUM = Path(__file__).parents[1] / "museum"
@@ -304,116 +300,6 @@ def test_terms_that_are_drawn_anew_are_not_judged(watch):
 
     with pytest.raises(DoesNotApply, match="see `own-randomness`"):
         checks.every_tap_counts(stand_in(watch, strategy=Drawn()))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weighing(Strategy):
-    name = "weighing"
-    ce_weight: float = 0.5
-    kd_weight: float = 2.0
-
-    def loss(self, batch):
-        logits = batch.student.logits
-        ce = label_loss(batch.task, logits, batch.targets)
-        return self.weigh(ce, soft_kl(logits, batch.teacher.logits))
-
-    def weigh(self, ce, kd):
-        return {"ce": self.ce_weight * ce, "kd": self.kd_weight * kd}
-
-
-def weigh(weigh_them, **defaults):
-    """All that is said of the weights of such a loss."""
-    made = dataclass(frozen=True, kw_only=True)(
-        type(
-            "Weighs",
-            (Weighing,),
-            {
-                "weigh": weigh_them,
-                "__annotations__": dict.fromkeys(defaults, float),
-                **defaults,
-            },
-        )
-    )
-    batch = Given(torch.Generator().manual_seed(0)).batch()
-    look = SimpleNamespace(phase="", batch=batch)
-    watch = SimpleNamespace(failure=None, looks=[look])
-    checks.weights_scale(stand_in(watch, kind=made, strategy=made()))
-
-
-@pytest.mark.parametrize(
-    "right",
-    [
-        Weighing.weigh,
-        lambda s, ce, kd: {"all": s.ce_weight * ce + s.kd_weight * kd},
-        lambda s, ce, kd: {"all": s.ce_weight * (ce + s.kd_weight * kd)},
-        lambda s, ce, kd: (
-            {"ce": s.ce_weight * ce} | ({"kd": s.kd_weight * kd} if s.kd_weight else {})
-        ),
-        lambda s, ce, kd: {"own": ce, "ce": s.ce_weight * ce, "kd": s.kd_weight * kd},
-    ],
-)
-def test_weights_that_scale(right):
-    weigh(right)
-    weigh(right, ce_weight=0.0)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (
-            lambda s, ce, kd: {"ce": s.kd_weight * ce, "kd": s.ce_weight * kd},
-            "ce_weight scales kd, and not the term 'ce'",
-        ),
-        (
-            lambda s, ce, kd: {"ce": ce, "kd": s.kd_weight * kd},
-            "no term changes with ce_weight",
-        ),
-        (
-            lambda s, ce, kd: {"ce": s.ce_weight * ce, "kd": s.kd_weight**2 * kd},
-            "'kd' is no straight line in kd_weight: 0 at 0, .* at 2, .* at 4",
-        ),
-        (
-            lambda s, ce, kd: (
-                Weighing.weigh(s, ce, kd) | {"rest": (1 - s.kd_weight) * kd}
-            ),
-            "the term 'rest' is scaled by 1 - kd_weight",
-        ),
-        (
-            lambda s, ce, kd: {
-                "all": (1 - s.kd_weight) * ce * s.ce_weight + kd * s.kd_weight
-            },
-            "the labels' part of 'all' is scaled by 1 - kd_weight",
-        ),
-        (
-            lambda s, ce, kd: {
-                "all": s.ce_weight * ce + s.kd_weight * (2 - s.ce_weight) * kd
-            },
-            "ce_weight and kd_weight interact in the term 'all'",
-        ),
-    ],
-)
-def test_weights_that_do_not_scale(wrong, said):
-    with pytest.raises(Broken, match=said):
-        weigh(wrong)
-
-
-def test_a_weight_that_may_not_be_zero():
-    class Positive(Weighing):
-        def __post_init__(self):
-            if not self.kd_weight > 0:
-                raise ValueError("kd_weight must be > 0")
-
-    subject = SimpleNamespace(kind=Positive, strategy=Positive())
-    batch: Batch = Given(torch.Generator().manual_seed(0)).batch()
-    assert scales(subject, "kd_weight", batch)
-    refuse_interplay(subject, ("ce_weight", "kd_weight"), batch)
-
-
-def test_without_weights_there_is_nothing_to_scale(watch):
-    with pytest.raises(DoesNotApply, match="no hyper-parameter"):
-        checks.weights_scale(stand_in(watch, kind=Strategy))
-    with pytest.raises(DoesNotApply, match="drives its own loop"):
-        checks.weights_scale(stand_in(watch, loops=True))
 
 
 def test_a_failed_training_is_named_elsewhere():
