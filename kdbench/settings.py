@@ -149,7 +149,10 @@ def settings() -> dict[str, object]:
 
 def put_back(before: Mapping[str, object]) -> list[str]:
     """Make them what they were; the names of those that had changed."""
-    changed = [name for name, value in settings().items() if value != before[name]]
+    now = settings()
+    if now == before:
+        return []
+    changed = [name for name, value in now.items() if value != before[name]]
     for name in changed:
         _SETTINGS[name][1](before[name])
     return changed

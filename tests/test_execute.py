@@ -36,11 +36,11 @@ def test_who_is_left_when_memory_runs_out_in_company_goes_on_alone(
     last = group.group.runs[-1]
     attempts, notes = [], []
 
-    def attempt(job, *_):
-        attempts.append(job.group.runs)
+    def attempt(work, *_):
+        attempts.append(work.job.group.runs)
         return ((last,), "no room") if len(attempts) == 1 else ((), "")
 
-    monkeypatch.setattr(perform, "_attempt", attempt)
+    monkeypatch.setattr(perform, "attempt", attempt)
     perform.perform(group, host, notes.append, lambda: False)
     assert attempts == [group.group.runs, (last,)]
     assert [kind for kind, _ in notes] == ["note"]  # and no record of a failure

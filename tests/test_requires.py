@@ -87,13 +87,15 @@ def test_all_that_is_lacking_is_named_with_one_command(tmp_path, host):
 def test_a_plugin_that_is_left_out_or_broken_is_named(tmp_path, monkeypatch):
     path = written(tmp_path, '["kdbench-text"]')
     assert refused(path, Host(only=[])).endswith(
-        "kdbench-text, whose plugin 'text' is disabled (left out by --no-plugins)"
+        "kdbench-text, whose plugin 'text' is disabled (left out by --no-plugins); "
+        "see `kdbench plugins`"
     )
     broken = Host(only=["text"])
     [plugin] = [p for p in broken.plugins if p.name == "text"]
     plugin.broke(OSError("no disk"))
     assert refused(path, broken).endswith(
-        "kdbench-text, whose plugin 'text' is broken (OSError: no disk)"
+        "kdbench-text, whose plugin 'text' is broken (OSError: no disk); "
+        "see `kdbench plugins`"
     )
 
 

@@ -44,6 +44,10 @@ def trains(subject: Subject) -> None:
     try:
         watch = subject.watched()
     except DoesNotApply as nowhere:
+        if WHOLE in str(nowhere):
+            raise DoesNotApply(
+                "it changes settings, see `settings-unchanged`"
+            ) from None
         raise Broken(
             f"{nowhere}; train it where it can be: `kdbench check NAME --pair PAIR "
             "--dataset DATASET`, check_strategy(..., pair=..., dataset=...)"

@@ -161,7 +161,7 @@ class Learner:
         past = (epoch - self.stage[0]) * self.feed.steps + step
         self._weighs = not self.recipe.stack and is_weighed(past, self._graphed)
         try:
-            with kept(), self.trace.timed("own"):
+            with self.trace.timed("own"), kept():
                 self._step(lesson.step, teachers)
         except KeyboardInterrupt:
             raise

@@ -358,7 +358,7 @@ def _attempt(learner: Learner, act: Callable[[], None]) -> BaseException | None:
     Faults of the machine are raised, as they would fail every learner.
     """
     try:
-        with kept(), learner.trace.timed("own"):
+        with learner.trace.timed("own"), kept():
             act()
     except KeyboardInterrupt:
         raise

@@ -84,7 +84,7 @@ def test_bad_input():
     assert "name what to check" in refused()
     assert "nowhere.py: no such file" in refused("nowhere.py")
     said = refused("kd", "--only", "plainnames")
-    assert "unknown check 'plainnames' in those of a strategy" in said
+    assert "unknown check 'plainnames'; did you mean" in said
     assert "'plain-names'" in said
     assert "together" in refused("kd", "--pair", "digits-mlp")
     assert "together" in refused("kd", "--dataset", "digits")

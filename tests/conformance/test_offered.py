@@ -206,7 +206,13 @@ def test_a_plugin_at_hand_is_no_distribution():
     plugin = next(p for p in host.plugins if p.name == "handed")
     found = findings(PluginSubject(host, plugin), "plugin")
     assert found["declares-kdbench"].status == "does not apply"
-    assert not failed(found)
+
+
+def test_one_that_offers_nothing_is_told():
+    host = ours(Handed())
+    plugin = next(p for p in host.plugins if p.name == "handed")
+    found = findings(PluginSubject(host, plugin), "plugin")
+    assert "empty lists" in found["loads"].said
 
 
 @pytest.mark.parametrize(

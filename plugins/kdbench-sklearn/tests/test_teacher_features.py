@@ -9,7 +9,7 @@ from kdbench_sklearn.teacher_features import OnFeatures, TeacherFeatures, trunk_
 from kdbench_sklearn.zoo import models
 from torch import nn
 
-from kdbench import Batch, Context, Outputs, Tapped, Task, UserError
+from kdbench import Batch, Context, Outputs, Recipe, Tapped, Task, UserError
 from kdbench.measure.size import macs, parameters, serialised
 from kdbench.models.convnet import convnet
 
@@ -20,7 +20,7 @@ class Once(Context):
     """One epoch over the digits, in two batches of shuffled items."""
 
     def __init__(self, digits, teacher, student, order):
-        self.task = Task(outputs=10)
+        self.task, self.recipe = Task(outputs=10), Recipe()
         self.teachers, self.students = [teacher.eval()], [student]
         self.digits, self.order = digits, order
         self.passes = 0
