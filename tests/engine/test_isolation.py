@@ -36,7 +36,14 @@ def test_the_list_above_is_the_suite(whole):
 
 
 @pytest.mark.parametrize(
-    "strategy", ["fitnet", "rkd", "dml", "ensemble_kd", "split_transfer"]
+    "strategy",
+    [
+        "fitnet",
+        pytest.param("rkd", marks=pytest.mark.slow),
+        "dml",
+        pytest.param("ensemble_kd", marks=pytest.mark.slow),
+        pytest.param("split_transfer", marks=pytest.mark.slow),
+    ],
 )
 def test_alone_equals_in_company(whole, run_digits, helpers, tmp_path, strategy):
     """Also of scratch and kd, which come along with everyone. One of each kind here;
@@ -55,6 +62,7 @@ def test_order_of_the_company_does_not_matter(whole, run_digits, helpers, tmp_pa
         assert helpers["bits"](record) == helpers["bits"](whole[cell])
 
 
+@pytest.mark.slow
 def test_global_randomness_before_does_not_matter(whole, run_digits, helpers, tmp_path):
     torch.manual_seed(12345)
     torch.rand(7)
