@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kdbench.conformance.checks import Broken
-from kdbench.randomness import global_generators
+from kdbench.randomness import global_generators, seeded_back
 from kdbench.settings import put_back, settings
 
 UNUSUAL = 270_343
@@ -45,7 +45,8 @@ def watching() -> Iterator[Left]:
     """
     left = Left([], [])
     before = settings()
-    with _generators_kept():
+    with seeded_back():
+        _begin()
         states = global_generators()
         try:
             yield left
@@ -55,15 +56,7 @@ def watching() -> Iterator[Left]:
             left.changed = put_back(before)
 
 
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    known, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(UNUSUAL)
-        random.seed(UNUSUAL)
-        np.random.seed(UNUSUAL)  # noqa: NPY002 - that is what plugins may use
-        try:
-            yield
-        finally:
-            random.setstate(known)
-            np.random.set_state(numbers)  # noqa: NPY002
+def _begin() -> None:
+    torch.manual_seed(UNUSUAL)
+    random.seed(UNUSUAL)
+    np.random.seed(UNUSUAL)  # noqa: NPY002 - that is what plugins may use
