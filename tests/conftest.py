@@ -66,7 +66,9 @@ class Environment:
         self, *command: str, cwd: Path, **values: str
     ) -> subprocess.CompletedProcess[str]:
         """A command with the environment's programs before all others, no network."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        # Those that pytest's output depends on: what CI sets, and the terminal's width.
+        unlike = ("PYTEST_", "CI", "BUILD_NUMBER", "COLUMNS")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(unlike)}
         return subprocess.run(
             command,
             cwd=cwd,

@@ -2,6 +2,7 @@
 
 from kdbench.api import Dataset, Source, hookimpl
 from kdbench.data.digits import DIGITS, DIGITS_AND_INK
+from kdbench.data.downsampled import CIFAR100_16X16
 from kdbench.data.folder import image_folder
 from kdbench.data.known import IMAGE_SETS
 from kdbench.data.tabular import TABULAR
@@ -15,4 +16,4 @@ FOLDER = Source(
 
 @hookimpl
 def kdbench_datasets() -> list[Dataset | Source]:
-    return [DIGITS, DIGITS_AND_INK, *IMAGE_SETS, *TABULAR, FOLDER]
+    return [DIGITS, DIGITS_AND_INK, *IMAGE_SETS, CIFAR100_16X16, *TABULAR, FOLDER]

@@ -29,6 +29,7 @@ def kdbench_models() -> list[Model | Source]:
         mlp(32),
         mlp(5),
         lenet("lenet", 6, 16, 120, 84),
+        lenet("lenet_three_quarters", 4, 12, 90, 63),
         lenet("lenet_half", 3, 8, 60, 42),
         *RESNETS,
         *WIDE_RESNETS,

@@ -10,6 +10,7 @@ from N(0, 2 / fan-out), the classifier from N(0, 0.01 ** 2), and biases from 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -36,15 +37,19 @@ LARGE = 64
 """Pixels on a side from which the last block, too, comes after a max pooling."""
 
 
-def build_vgg(input_shape: Shape, outputs: int, depth: int) -> Staged:
+def build_vgg(
+    input_shape: Shape, outputs: int, depth: int, widths: Sequence[int] = WIDTHS
+) -> Staged:
     """A VGG for images of 8x8 and up, on which the first three poolings leave a pixel.
+
+    `widths` are the channels of each of the five blocks.
 
     Raises ValueError where the inputs are no such images.
     """
     channels = image_channels("a VGG", input_shape, smallest=8)
     large = min(input_shape[1:]) >= LARGE
     blocks = []
-    for k, (width, count) in enumerate(zip(WIDTHS, CONVOLUTIONS[depth], strict=True)):
+    for k, (width, count) in enumerate(zip(widths, CONVOLUTIONS[depth], strict=True)):
         pooled = k in (1, 2, 3) or (k == 4 and large)
         layers: list[nn.Module] = [nn.MaxPool2d(2) if pooled else nn.Identity()]
         for _ in range(count):
@@ -61,19 +66,25 @@ def build_vgg(input_shape: Shape, outputs: int, depth: int) -> Staged:
     return model
 
 
-def vgg(depth: int) -> Model:
+def vgg(depth: int, name: str = "", widths: Sequence[int] = WIDTHS) -> Model:
     """The model `vgg<depth>`, of 8, 11, 13, 16 or 19 layers."""
     counts = CONVOLUTIONS[depth]
     # a pooling or nothing, then three layers for each convolution
     ends = [f"stages.{k}.{3 * n}:input" for k, n in enumerate(counts[1:])]
     return Model(
-        name=f"vgg{depth}",
-        summary=f"VGG with batch norm and one dense layer, {sum(counts)} convolutions",
-        build=partial(build_vgg, depth=depth),
+        name=name or f"vgg{depth}",
+        summary=f"VGG with batch norm and one dense layer, {sum(counts)} convolutions, "
+        "channels " + "-".join(map(str, widths)),
+        build=partial(build_vgg, depth=depth, widths=tuple(widths)),
         taps=staged_taps(ends),
         classifier="classifier",
     )
 
 
-VGGS = [vgg(depth) for depth in CONVOLUTIONS]
-"""The VGGs of the distillation tables for CIFAR-100."""
+QUARTER = tuple(width // 4 for width in WIDTHS)
+
+VGGS = [
+    *(vgg(depth) for depth in CONVOLUTIONS),
+    vgg(8, "vgg8_quarter", QUARTER),
+]
+"""The VGGs of the distillation tables for CIFAR-100, and a narrow one for a CPU."""
