@@ -27,7 +27,9 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 # Tests that share nothing, of which every core can take the next.
-APART := tests/test_cifar_pairs.py tests/test_museum.py tests/conformance
+APART := tests/test_cifar_pairs.py tests/test_museum.py tests/conformance tests/stats \
+	tests/scaffold tests/test_exporting.py tests/test_hook_docs.py tests/test_tutorial.py \
+	tests/test_frozen.py tests/data plugins/kdbench-sklearn/tests
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow $(addprefix --ignore ,$(APART))
