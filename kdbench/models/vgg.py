@@ -81,10 +81,7 @@ def vgg(depth: int, name: str = "", widths: Sequence[int] = WIDTHS) -> Model:
     )
 
 
-QUARTER = tuple(width // 4 for width in WIDTHS)
-
-VGGS = [
-    *(vgg(depth) for depth in CONVOLUTIONS),
-    vgg(8, "vgg8_quarter", QUARTER),
-]
-"""The VGGs of the distillation tables for CIFAR-100, and a narrow one for a CPU."""
+VGGS = [vgg(depth) for depth in CONVOLUTIONS]
+"""The VGGs of the distillation tables for CIFAR-100."""
+VGG8_QUARTER = vgg(8, "vgg8_quarter", [width // 4 for width in WIDTHS])
+"""A narrow one for a CPU."""
