@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -73,6 +74,19 @@ def one_at_a_time(folder: Path, stop: Callable[[], bool]) -> Iterator[bool]:
                 why = error.strerror or str(error)
                 raise Unwritable(error.errno, why, str(folder / ".lock")) from error
         yield ours
+
+
+def make_writable(folder: Path) -> None:
+    """Make the folder where there is none. UserError where it cannot be worked in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder), locked(folder, ["probe"]):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another "
+            "folder with --out DIR"
+        ) from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from kdbench import (
     plugins_cli,
     profile_cli,
     report_cli,
+    reproduce_cli,
     teacher_cli,
 )
 from kdbench.plugins_cli import host_of_command, loads_plugins
@@ -167,6 +168,24 @@ def run(
             "(exit code 75); the same command resumes.",
         ),
     ] = None,
+    import_state: Annotated[
+        Path | None,
+        typer.Option(
+            "--import-state",
+            metavar="DIR",
+            help="First take over what --export-state wrote, on whatever machine; "
+            "nothing there yet starts afresh.",
+        ),
+    ] = None,
+    export_state: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-state",
+            metavar="DIR",
+            help="At the end write all that another machine needs to go on, in files "
+            "below 15 MB.",
+        ),
+    ] = None,
     speed: Annotated[
         bool,
         typer.Option(
@@ -191,7 +210,8 @@ def run(
 
     limit_s = None if time_limit is None else seconds_of(time_limit)
     _check_folder(data_dir, download)
-    from kdbench.session import Options, Session
+    from kdbench.options import Options
+    from kdbench.session import Session
 
     host = host_of_command()
     chosen = choose_suite(
@@ -210,6 +230,8 @@ def run(
         profile=profile,
         speed=speed,
         report=report,
+        import_state=import_state,
+        export_state=export_state,
     )
     stopping = Stopping(limit_s, since=began)
     raise SystemExit(Session(host, chosen, options, stopping).run())
@@ -312,6 +334,7 @@ loads_plugins(app)(report_cli.report)
 app.command()(report_cli.compare)
 loads_plugins(app)(profile_cli.profile)
 loads_plugins(app)(export_cli.export)
+loads_plugins(app)(reproduce_cli.reproduce)
 loads_plugins(app)(plugins_cli.plugins)
 app.command()(new_cli.new)
 app.command()(check_cli.check)

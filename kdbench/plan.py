@@ -113,7 +113,7 @@ def make_plan(suite: Suite, host: Host, finished: Mapping[str, Record]) -> Plan:
                 notes += _anew(pair, host)
                 for choice in strategies:
                     layout.add(part, dataset, pair, choice)
-    return _planned(layout, finished, list(dict.fromkeys(notes)))
+    return planned(layout, finished, list(dict.fromkeys(notes)))
 
 
 def _check_requirements(suite: Suite, host: Host, where: str) -> None:
@@ -182,9 +182,10 @@ def _anew(pair: Pair, host: Host) -> list[str]:
     ]
 
 
-def _planned(
+def planned(
     layout: Layout, finished: Mapping[str, Record], notes: Sequence[str]
 ) -> Plan:
+    """The layout's runs in groups, but for those that are finished."""
     runs = [run for run, _ in layout.runs.values()]
     open_runs = [run for run in runs if run.id not in finished]
     everyone = {run.id: run for run in (*layout.teachers.values(), *runs)}
@@ -227,7 +228,7 @@ def _lacking(
     for record in records:
         run = record.run
         kind = host.dataset(run.dataset).task.kind
-        known = {_measure_of(k, names) for k in (*record.measures, *record.lists)}
+        known = {measure_of(k, names) for k in (*record.measures, *record.lists)}
         if any(
             measure.scope == "run" and kind in measure.tasks
             for measure in asked
@@ -247,7 +248,7 @@ def _lacking(
     )
 
 
-def _measure_of(key: str, names: Sequence[str]) -> str:
+def measure_of(key: str, names: Sequence[str]) -> str:
     """The measure that a number of a record is of: `name`, or `name_key`."""
     owners = [name for name in names if f"{key}_".startswith(f"{name}_")]
     return max(owners, key=len, default="")

@@ -114,6 +114,7 @@ def environment(device: str, threads: int) -> dict[str, str | int | float | None
         "platform": platform.platform(terse=True),
         "machine": platform.machine(),
         "cpu": cpu_name(),
+        "cpu_model": cpu_model(),
         "cores": os.cpu_count(),
         "device": device,
         "threads": threads,
@@ -134,13 +135,31 @@ def version(distribution: str) -> str | None:
         return None
 
 
-@cache
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
+    return _cpu().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_model() -> str | None:
+    """Which processor it is among those of one name: rounding may differ between them.
+
+    None where the system does not say.
+    """
+    numbers = [(word, _cpu().get(f"cpu {word}", _cpu().get(word))) for word in MODEL]
+    told = [f"{word} {number}" for word, number in numbers if number is not None]
+    return ", ".join(told) or None
+
+
+MODEL = ("family", "model", "stepping", "part", "revision")
+"""What Linux numbers processors by: the first three x86, the others ARM."""
+
+
+@cache
+def _cpu() -> dict[str, str]:
+    """The first processor's lines in /proc/cpuinfo; nothing where there are none."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    return platform.processor() or platform.machine()
+        return {}
+    lines = (line.partition(":") for line in text.strip().split("\n\n")[0].split("\n"))
+    return {name.strip().lower(): value.strip() for name, _, value in lines}

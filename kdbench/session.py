@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -14,8 +13,16 @@ import typer
 
 from kdbench.api import UserError
 from kdbench.atomic import Unwritable
+from kdbench.carrying import Carrier
 from kdbench.catalogue import with_cards
-from kdbench.claims import digests, is_free, locked, one_at_a_time, put_off_part
+from kdbench.claims import (
+    digests,
+    is_free,
+    locked,
+    make_writable,
+    one_at_a_time,
+    put_off_part,
+)
 from kdbench.config import Suite
 from kdbench.engine import Stopped
 from kdbench.engine.faults import DeviceLost
@@ -27,6 +34,7 @@ from kdbench.execute import (
     usable,
 )
 from kdbench.job import Job
+from kdbench.options import Options
 from kdbench.plan import Plan, make_plan, results_folder
 from kdbench.plugins import Host
 from kdbench.profiling import Profile
@@ -37,35 +45,14 @@ from kdbench.records import Record, Run
 from kdbench.report import write
 from kdbench.report.terminal import print_tables, wide_console
 from kdbench.speeds import measure_speed
-from kdbench.stopping import Stopping
+from kdbench.stopping import RESUMES, Stopping, late_words
 from kdbench.store import Results, load, runs_in, write_record
 from kdbench.teachers.store import Shared
 
 BROKEN = 1
 TIME_UP = 75
 INTERRUPTED = 130
-RESUMES = "the same command resumes"
 POLL_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to run, none of which changes a result."""
-
-    out: Path
-    device: str
-    data_dir: Path | None
-    download: bool
-    workers: int
-    executor: str
-    checkpoint_every_s: float
-    retrain_teachers: bool = False
-    threads: int | None = None
-    """Of each process that trains; None is the rule by the models' size."""
-    profile: bool = False
-    speed: bool = True
-    """Whether models that were not timed yet are timed when all training is over."""
-    report: bool = True
 
 
 class Session:
@@ -102,10 +89,15 @@ class Session:
         Raises UserError before anything was started or written.
         """
         started = monotonic()
+        carrier = self._carrier()
         try:
             with self.stopping:
-                plan = self.train()
-                return self._finish(plan, monotonic() - started)
+                with carrier.around():
+                    plan = self.train()
+                code = self._finish(plan, monotonic() - started)
+                if not self.late:
+                    carrier.write()  # with what was timed
+                return code
         except KeyboardInterrupt:
             self._say(
                 "interrupted: everything finished so far is kept, and the rest is "
@@ -115,6 +107,16 @@ class Session:
         except (DeviceLost, Unwritable) as error:
             typer.echo(f"error: {error}", err=True)
             return BROKEN
+
+    def _carrier(self) -> Carrier:
+        options = self.options
+        source, target = options.import_state, options.export_state
+        if source and options.retrain_teachers:
+            raise UserError(
+                "--retrain-teachers starts anew, and --import-state goes on from what "
+                "is there; leave out one of them"
+            )
+        return Carrier(self.host, self.suite, self.folder, source, target, self._say)
 
     def train(self) -> Plan:
         """Run what is open to its records, or until the time is up.
@@ -136,7 +138,7 @@ class Session:
         )
         plan = make_plan(suite, self.host, finished)
         plan = replace(plan, notes=(*plan.notes, *notes))
-        _make_writable(self.folder)
+        make_writable(self.folder)
         plan, adopted = self._adopt(plan)
         finished |= adopted
         self._announce(plan)
@@ -280,7 +282,7 @@ class Session:
         """Speed, tables and report; the exit code."""
         todo = {run.id for group in plan.todo for run in group.runs}
         if self.late and not known_records(self.folder):
-            self._say(_late_words(len(todo), timed=False))
+            self._say(late_words(len(todo), timed=False))
             return TIME_UP
         with one_at_a_time(self.folder, self.stopping) as ours:
             problems = self._measure_speed(plan) if ours else []
@@ -303,7 +305,7 @@ class Session:
             if note.startswith(LEFT_OUT):  # again: the tables have pushed it away
                 self._say(note)
         if self.late:
-            self._say(_late_words(len(todo - self._settled), timed=self._timed))
+            self._say(late_words(len(todo - self._settled), timed=self._timed))
         elif lost:
             self._say(f"{len(lost)} runs left no record: run the same command again")
         self._say(
@@ -348,21 +350,3 @@ class Session:
 def known_records(folder: Path) -> list[Record]:
     """The records that lie there already; none where there is nothing."""
     return runs_in(folder) if folder.is_dir() else []
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder), locked(folder, ["probe"]):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}; choose another "
-            "folder with --out DIR"
-        ) from error
-
-
-def _late_words(left: int, *, timed: bool) -> str:
-    what = f"{left} runs are open" if left else "every run has ended"
-    more = "" if timed else ", and models are to be timed"
-    return f"stopped at the time limit: {what}{more}; {RESUMES}"

@@ -15,6 +15,7 @@ from kdbench.api import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 UNITS = (3600, 60, 1)
+RESUMES = "the same command resumes"
 
 
 def seconds_of(text: str) -> float:
@@ -30,6 +31,13 @@ def seconds_of(text: str) -> float:
             "or 90s (seconds), 9m (minutes) or 1h30m"
         )
     return float(seconds)
+
+
+def late_words(left: int, *, timed: bool) -> str:
+    """What is said at the time limit; not `timed` where models are still to be."""
+    what = f"{left} runs are open" if left else "every run has ended"
+    more = "" if timed else ", and models are to be timed"
+    return f"stopped at the time limit: {what}{more}; {RESUMES}"
 
 
 class Stopping:

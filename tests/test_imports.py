@@ -78,10 +78,13 @@ ALLOWED = {
     "perform": LOWER | {"engine", "job", "measure", "memory", "prepared", "recording"},
     "claims": LOWER | {"recording", "job"},
     "stopping": API,
+    "options": set(),
+    "carrying": LOWER | {"claims", "engine", "recording", "teachers", "weights"},
     "teachers": LOWER | {"cache", "engine", "recording", "weights"},
     "execute": LOWER
     | {"plan", "engine", "measure", "memory", "recording", "job"}
     | {"claims", "perform", "workers"},
+    "reproducing": LOWER | {"plan", "layout", "engine", "execute", "job", "report"},
     "workers": LOWER
     | {"engine", "recording", "job", "execute"}
     | {"claims", "perform", "stopping"},
@@ -90,6 +93,7 @@ ALLOWED = {
 
 TOP = {"cli", "session", "progress", "listing", "catalogue", "teacher_cli", "__init__"}
 TOP |= {"profiling", "profile_cli", "profiles", "export_cli", "report_cli"}
+TOP |= {"reproduce_cli", "reference"}
 TOP |= {"check_cli", "conformance", "new_cli", "plugins_cli", "scaffold"}
 
 

@@ -13,6 +13,7 @@ import io
 import json
 import pickle
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,38 @@ def load(
     return None
 
 
+def newest(folder: Path, run_id: str) -> Path | None:
+    """The newest whole file of this run and version, or None where there is none."""
+    for path in _paths(folder, run_id):
+        with suppress(FileNotFoundError, _Useless):
+            _body(path, run_id)
+            return path
+    return None
+
+
+def reached(state: Mapping[str, Any]) -> tuple[int, int]:
+    """The epoch and the step in it from which a run goes on by this state."""
+    if "position" in state:
+        epoch, step = state["position"]
+        return epoch, step
+    return state["epoch"], 0  # a loop of a strategy's own begins whole epochs
+
+
 def _read(path: Path, run_id: str) -> dict[str, Any]:
+    body = _body(path, run_id)
+    try:
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(body), map_location="cpu", weights_only=True
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise _Useless("unreadable to this version of PyTorch") from None
+    return state
+
+
+def _body(path: Path, run_id: str) -> bytes:
+    """The state as it lies in a file that is whole, of this version and this run."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -86,15 +118,7 @@ def _read(path: Path, run_id: str) -> dict[str, Any]:
         raise _Useless("damaged")
     header, _, body = bytes(rest).partition(b"\n")
     _check(json.loads(header), run_id)
-    try:
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(body), map_location="cpu", weights_only=True
-        )
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise _Useless("unreadable to this version of PyTorch") from None
-    return state
+    return body
 
 
 def _lines(content: bytes) -> tuple[bytes, bytes, memoryview]:

@@ -1,7 +1,8 @@
 """Intervals and tests. Pure functions; nothing here knows of records or tables.
 
 `seeds` compares over repeated trainings, `items` over test items, `ranks` over
-settings, and `power` says what a number of seeds can show.
+settings, `power` says what a number of seeds can show, and `prediction` where one more
+of them lies.
 """
 
 from kdbench.stats.items import McNemar as McNemar
@@ -10,6 +11,9 @@ from kdbench.stats.items import mcnemar as mcnemar
 from kdbench.stats.items import unpack as unpack
 from kdbench.stats.power import detectable as detectable
 from kdbench.stats.power import seeds_needed as seeds_needed
+from kdbench.stats.prediction import Prediction as Prediction
+from kdbench.stats.prediction import level_of_each as level_of_each
+from kdbench.stats.prediction import prediction as prediction
 from kdbench.stats.ranks import Ranks as Ranks
 from kdbench.stats.ranks import profile as profile
 from kdbench.stats.ranks import rank as rank
