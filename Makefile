@@ -10,13 +10,15 @@ HOST := -e ".[onnx,quant]"
 BENCH_JSON := .benchmarks/kdbench-bench.json
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test slow bench check lint docs help clean
+.PHONY: demo test slow bench results reference-check check lint docs help clean
 
 help:
 	@echo "make demo   install into .venv, run the embedded suite, show the tables"
 	@echo "make test   install what the tests need, run them (a few minutes)"
 	@echo "make check  test, then ruff, mypy and the slow tests (what CI runs)"
 	@echo "make bench  the speed bars, measured on this machine"
+	@echo "make reference-check  train some published runs again, and compare"
+	@echo "make results  reports and index page of the published records"
 	@echo "make docs   docs/strategies.md, from the docstrings"
 	@echo "make clean  remove .venv and caches (results stay)"
 
@@ -43,6 +45,14 @@ bench: .venv/installed-dev
 		-o timeout=3600 tests/bench --benchmark-only --benchmark-disable-gc \
 		--benchmark-quiet --benchmark-json=$(BENCH_JSON) -s $(if $(ROWS),-k "$(ROWS)")
 
+# Five published runs at random, trained again: make reference-check CELLS=3 BUDGET=20
+# (minutes) DRAW=42 DATA=DIR (or KDBENCH_DATA). What needs data that are not there is
+# left out, and said.
+reference-check: .venv/installed
+	$(BIN)/kdbench reproduce results/reference $(if $(DATA),--data-dir "$(DATA)") \
+		$(if $(CELLS),--cells $(CELLS)) $(if $(BUDGET),--budget $(BUDGET)) \
+		$(if $(DRAW),--draw $(DRAW))
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,6 +62,18 @@ check: test lint slow
 
 docs: .venv/installed-dev
 	$(BIN)/python -m kdbench.catalogue > docs/strategies.md
+
+# What git keeps of the reports is small: no PDF, no LaTeX, and of the plots only PNG.
+PUBLISHED := -f html -f markdown -f csv -f plots
+
+results: .venv/installed
+	@set -e; for kind in results/reference/*/; do for suite in $$kind*/; do \
+		case $$suite in */report/) continue;; esac; set -- "$$@" $$suite; \
+		$(BIN)/kdbench report $$suite $(PUBLISHED) > /dev/null; echo "$$suite"report; \
+	done; $(BIN)/kdbench report "$$@" --to $${kind}report $(PUBLISHED) > /dev/null; \
+	echo $${kind}report; set --; done
+	$(BIN)/python -m kdbench.reference results > results/README.md.new
+	@mv results/README.md.new results/README.md
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -40,7 +40,7 @@ def escape(text: str) -> str:
     return " ".join(text.split())
 
 
-def _sentence(text: str) -> str:
+def paragraph(text: str) -> str:
     """The same for a line of its own, where a first character may start a list."""
     return re.sub(r"^([#+=-]|\d+(?=[.)]))", _escape_start, escape(text))
 
@@ -56,7 +56,7 @@ def _opening(document: Document, folder: Path) -> Iterator[str]:
         yield from ("No student run yet.", "")
     if document.findings:
         yield from ("## Findings", "")
-        yield from (f"- {_sentence(sentence)}" for sentence in document.findings)
+        yield from (f"- {paragraph(sentence)}" for sentence in document.findings)
         yield ""
     if document.across:
         yield from ("## Over all settings", "")
@@ -70,7 +70,7 @@ def _opening(document: Document, folder: Path) -> Iterator[str]:
 def _part(document: Document, part: Part, folder: Path) -> Iterator[str]:
     yield f"## {escape(part.section.title)}"
     yield ""
-    yield from (_sentence(sentence) for sentence in part.sentences)
+    yield from (paragraph(sentence) for sentence in part.sentences)
     yield ""
     for table in part.tables:
         yield from _table(table)
@@ -108,14 +108,14 @@ def _table(table: Table) -> Iterator[str]:
     shown = table.shown()
     yield f"### {escape(table.title)}"
     yield ""
-    yield _sentence(table.caption)
+    yield paragraph(table.caption)
     yield ""
     yield _line(escape(column.heading) for column in shown.columns)
     yield _line("--:" if column.numeric else ":--" for column in shown.columns)
     for row in shown.rows:
         yield _line(_cell(cell) for cell in row.cells)
     yield ""
-    yield from (f"- {_sentence(note)}" for note in table.notes)
+    yield from (f"- {paragraph(note)}" for note in table.notes)
     if table.notes:
         yield ""
 
