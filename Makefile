@@ -70,8 +70,9 @@ results: .venv/installed
 	@set -e; for kind in results/reference/*/; do for suite in $$kind*/; do \
 		case $$suite in */report/) continue;; esac; set -- "$$@" $$suite; \
 		$(BIN)/kdbench report $$suite $(PUBLISHED) > /dev/null; echo "$$suite"report; \
-	done; $(BIN)/kdbench report "$$@" --to $${kind}report $(PUBLISHED) > /dev/null; \
-	echo $${kind}report; set --; done
+	done; if [ $$# -gt 1 ]; then \
+		$(BIN)/kdbench report "$$@" --to $${kind}report $(PUBLISHED) > /dev/null; \
+		echo $${kind}report; fi; set --; done
 	$(BIN)/python -m kdbench.reference results > results/README.md.new
 	@mv results/README.md.new results/README.md
 

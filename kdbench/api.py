@@ -96,7 +96,7 @@ LISTED = 20
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UserError:
     """The error for a name that does not exist, with its near matches."""
-    options = sorted(known)
+    options = sorted(set(known))
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     place = f" in {where}" if where else ""
     if near:

@@ -129,7 +129,7 @@ class Layout:
         names = choice.compressions
         steps = [self.host.get("compressions", name).thing for name in names]
         for step in steps:
-            why = _lacks(step)
+            why = lacks(step)
             if why:
                 return why
         tuned = [step.tunes for step in steps]
@@ -234,7 +234,7 @@ def _probed(dataset: Dataset, spec: Model, taps: tuple[str, ...]) -> Tapped | Us
         return error
 
 
-def _lacks(step: Compression) -> str | None:
+def lacks(step: Compression) -> str | None:
     """What a compression needs and is not there, or None."""
     try:
         return step.missing() if step.missing else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kdbench.api import UserError
@@ -17,12 +17,19 @@ from kdbench.plugins import Host
 from kdbench.records import Record
 from kdbench.report.document import build
 from kdbench.report.markdown import paragraph
+from kdbench.reproducing.judging import BITS
 from kdbench.store import Results, load
 
 OPENING = Path(__file__).parent / "report" / "templates" / "reference.md"
 """What is said of all results: their files, their fields, how to remake them."""
 
-FACTS = ("cpu", "gpu", "cores", "torch", "python", "kdbench")
+TRAINED = """
+Trained: the time of all processes that trained, summed, as shared in lockstep; in
+brackets, by the same records, had each strategy paid for its data and its teacher's
+passes alone. Tests on the way and start-up are in neither.
+"""
+
+FACTS = (*BITS, "cores", "python", "kdbench")
 
 
 def page(folder: Path) -> str:
@@ -30,45 +37,40 @@ def page(folder: Path) -> str:
 
     Raises UserError where there are none, or a record is damaged.
     """
-    classes = sorted(p for p in (folder / "reference").glob("*") if p.is_dir())
+    classes: dict[Path, dict[str, Results]] = {}
+    for path in sorted((folder / "reference").glob("*/*")):
+        if path.is_dir() and any(path.glob("*.json")):
+            classes.setdefault(path.parent, {})[path.name] = _whole(path)
     if not classes:
         raise UserError(f"no results in {folder / 'reference'}")
     lines = [OPENING.read_text(encoding="utf-8")]
-    for kind in classes:
-        lines += _class(kind, folder)
+    for kind, suites in classes.items():
+        lines += _class(kind, suites, folder)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _class(kind: Path, folder: Path) -> Iterator[str]:
+def _class(kind: Path, suites: Mapping[str, Results], folder: Path) -> Iterator[str]:
     """What there is from one class of machines."""
-    suites = {path: _whole(path) for path in sorted(kind.glob("*")) if _holds(path)}
     yield f"## {kind.name}\n"
     runs = [record for results in suites.values() for record in results.records]
     yield from (f"- {name}: {value}" for name, value in _facts(runs))
     yield ""
-    yield "| suite | settings | strategies | seeds | runs | trained in | to remake it |"
+    yield "| suite | settings | strategies | seeds | runs | trained | to remake it |"
     yield "|---|---|---|---|---|---|---|"
-    for path, results in suites.items():
-        yield _row(path, results, folder)
-    yield ""
+    for name, results in suites.items():
+        yield _row(kind / name, results, folder)
+    yield TRAINED
     if len(suites) > 1:
-        yield "### All of them together\n"
-        together = load(list(suites))
-        report = kind / "report" / "report.md"
-        if report.is_file():
-            yield f"{_links(report.parent, folder)}.\n"
-        yield from _findings(together)
-    for path, results in suites.items():
-        yield f"### {path.name}\n"
-        yield f"{_title(path.name)}. {_recipe(results)}.\n"
+        yield f"### {kind.name}: all together\n"
+        yield f"{_links(kind / 'report', folder)}.\n"
+        yield from _findings(load([kind / name for name in suites]))
+    for name, results in suites.items():
+        yield f"### {kind.name}: {name}\n"
+        yield f"{_title(name) or name}. {_recipe(results)}.\n"
         yield from _findings(results)
         for part in build(results).parts:
             yield from (f"- {paragraph(text)}" for text in part.sentences)
         yield ""
-
-
-def _holds(path: Path) -> bool:
-    return path.is_dir() and any(path.glob("*.json"))
 
 
 def _whole(path: Path) -> Results:
@@ -96,28 +98,35 @@ def _row(path: Path, results: Results, folder: Path) -> str:
     settings = sorted({f"{r.run.dataset} / {r.run.pair}" for r in students})
     strategies = {record.run.label for record in students}
     seeds = {record.run.seed for record in students}
+    title = (
+        f"{path.parent.name}: {path.name}".lower().replace(":", "").replace(" ", "-")
+    )
+    command = f"`kdbench run {path.name}{_data(students)}`"
     cells = (
-        f"[{path.name}](#{path.name}): {_links(path / 'report', folder)}",
+        f"[{path.name}](#{title}): {_links(path / 'report', folder)}",
         ", ".join(settings),
         str(len(strategies)),
         str(len(seeds)),
         ", ".join(word for word in told if not word.startswith("0 ")),
         _hours(results),
-        f"`kdbench run {path.name}{_data(students)}`",
+        command if _title(path.name) else "no suite of this name is installed",
     )
     return f"| {' | '.join(cells)} |"
 
 
 def _data(students: Sequence[Record]) -> str:
-    embedded = {record.run.dataset for record in students} <= {"digits", "diabetes"}
-    return "" if embedded else " --data-dir DATA"
+    """The option that names the data's folder, where they need one."""
+    host = Host()
+    names = {record.run.dataset for record in students}
+    return " --data-dir DATA" if any(host.dataset(n).locate for n in names) else ""
 
 
 def _hours(results: Results) -> str:
     """The processes' time, as shared in lockstep, and had each run been alone."""
-    shared = sum(record.cost.get("train_shared_s") or 0.0 for record in results.records)
-    alone = sum(record.cost.get("train_s") or 0.0 for record in results.records)
-    return f"{shared / 3600:.1f} h (each alone: {alone / 3600:.1f} h)"
+    costs = [record.cost for record in results.records]
+    shared = sum(cost.get("train_shared_s") or 0.0 for cost in costs)
+    alone = sum(cost.get("train_s") or 0.0 for cost in costs)
+    return f"{shared / 60:.0f} min ({alone / 60:.0f} min)"
 
 
 def _links(report: Path, folder: Path) -> str:
@@ -129,15 +138,16 @@ def _links(report: Path, folder: Path) -> str:
 
 
 def _title(name: str) -> str:
-    """The title of the suite of this name, where there is one."""
+    """The title of the suite of this name, "" where there is none."""
     files = {offer.thing.name: offer.thing.path for offer in Host().all("suites")}
-    return read_suite(files[name]).title if name in files else name
+    return read_suite(files[name]).title if name in files else ""
 
 
 def _recipe(results: Results) -> str:
     """How the students were trained, one sentence for each recipe."""
     students = [record.run for record in results.records if not record.run.is_teacher]
-    return ". ".join(dict.fromkeys(run.table_recipe.sentence() for run in students))
+    recipes = dict.fromkeys(run.table_recipe.sentence() for run in students)
+    return ". ".join(recipes) or "No student has been trained yet"
 
 
 def _findings(results: Results) -> Iterator[str]:
@@ -146,6 +156,8 @@ def _findings(results: Results) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m kdbench.reference RESULTS")
     try:
         sys.stdout.write(page(Path(sys.argv[1])))
     except UserError as error:

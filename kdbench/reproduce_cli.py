@@ -178,7 +178,8 @@ def _announcement(
     count, every = len(drawn.cells), plural(len(found.cells), "cell")
     lines.append(
         f"draw {number}: {count} of {every} in {plural(len(places), 'folder')}, about "
-        f"{clock(drawn.seconds)} by the times on record (--draw {number} repeats it)"
+        f"{clock(drawn.seconds)} by the times on record; --draw {number} repeats it "
+        "with the same folders and options"
     )
     lines += [
         f"  {cell.title}, with its teachers {clock(sum(cell.costs.values()))}"
@@ -251,19 +252,24 @@ def _details(outcome: Outcome) -> list[str]:
             one.reason,
             one.difference,
             f"changed since: {', '.join(one.changes)}" if one.changes else "",
-            f"other machine: {', '.join(one.elsewhere)}" if one.elsewhere else "",
         ]
+        if one.elsewhere and one.verdict != "identical":
+            said.append(f"other machine: {', '.join(one.elsewhere)}")
+        if one.unknown:
+            said.append(f"not compared, no such measure here: {', '.join(one.unknown)}")
         if one.verdict == "no interval":
             said.append(f"no interval: {_why_no_interval(one.interval)}")
         said = [text for text in said if text]
         if said:
             lines.append(f"{one.cell.title}: {'; '.join(said)}")
-    lines.append(
-        "Interval: where one further seed lies, mean ± t sd sqrt(1 + 1/n) of the "
-        f"committed seeds, at {100 * outcome.level:.6g}%: where all is right, a check "
-        "of this many cells finds any outside in 1% of cases at most. It judges cells "
-        "whose code or machine is another one; others must be the same bit for bit."
-    )
+    if any(one.verdict in ("within", "outside") for one in outcome.judged):
+        lines.append(
+            "Interval: where one further seed of the same teacher lies, mean ± t sd "
+            f"sqrt(1 + 1/n) of the committed seeds, at {100 * outcome.level:.6g}% (for "
+            "all cells together 99%). It judges cells whose code or machine is another "
+            "one: what lies within is not contradicted, which is less than repeated. "
+            "Here the teacher is another one, too, and its own variation is not in it."
+        )
     return lines
 
 
@@ -281,15 +287,16 @@ def _last_line(outcome: Outcome, found: Found) -> str:
     counts = Counter(one.verdict for one in outcome.judged)
     words: dict[Verdict, str] = {
         "identical": "bit for bit",
-        "within": "within its interval",
-        "outside": "outside its interval",
+        "within": "not contradicted (within the interval)",
+        "outside": "outside the interval",
         "differs": "not the same",
         "failed": "failed",
         "no interval": "without an interval to judge it by",
     }
     parts = [f"{counts[key]} {text}" for key, text in words.items() if counts[key]]
     good = sum(counts[key] for key in REPRODUCED)
-    line = f"{good} of {plural(len(outcome.judged), 'cell')} reproduced"
+    many = len(outcome.judged)
+    line = f"{good} of {plural(many, 'cell')} {'holds' if many == 1 else 'hold'}"
     line += f": {', '.join(parts)}" if parts else ""
     if found.problems:
         line += f"; {plural(len(found.problems), 'record')} not whole"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from kdbench.api import Pair, Strategy, UserError
 from kdbench.choices import Choice
 from kdbench.config import FineTuning, Suite
@@ -65,7 +67,7 @@ def again(
     """
     try:
         layout = _laid_out(cell, host)
-    except UserError as error:
+    except (UserError, ValidationError) as error:
         return Again(cell, why_not=str(error))
     if isinstance(layout, str):
         return Again(cell, why_not=layout)

@@ -6,6 +6,7 @@ with the records of its teachers, which are trained again too.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,14 @@ from pathlib import Path
 from kdbench.api import UserError, unknown
 from kdbench.data.checks import loaded
 from kdbench.execute import find_device
+from kdbench.layout import lacks
 from kdbench.plugins import Host
 from kdbench.records import Record, Run, digest
 from kdbench.report.formats import plural
 from kdbench.store import file_name, load
+
+RUNS = f"{'[0-9a-f]' * 12}.json"
+"""What the records of runs are called."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,7 @@ def folders_in(places: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         if not place.is_dir():
-            known = _below(place.parent) if place.parent.is_dir() else []
-            beside = [str(one) for one in known]
+            beside = [str(one) for one in place.parent.glob("[!.]*") if one.is_dir()]
             raise unknown("folder", str(place), beside, str(place.parent))
         below = _below(place)
         if not below:
@@ -103,10 +107,13 @@ def folders_in(places: Iterable[Path]) -> list[Path]:
 
 def _below(place: Path) -> list[Path]:
     """The place itself where it holds records, else the folders below that do."""
-    if any(place.glob("*.json")):
-        return [place]
-    inside = sorted(p for p in place.iterdir() if p.is_dir() and p.name[0] != ".")
-    return [folder for one in inside for folder in _below(one)]
+    found = []
+    for name, inside, _files in os.walk(place):  # follows no links below it
+        inside.sort()
+        if any(Path(name).glob(RUNS)):
+            found.append(Path(name))
+            inside.clear()
+    return found
 
 
 # --- what is committed ----------------------------------------------------------------
@@ -124,10 +131,12 @@ def read_cells(folders: Sequence[Path], chosen: Mapping[str, Sequence[str]]) -> 
         results = load([folder])
         found.problems += [f"{path}: {reason}" for path, reason in results.damaged]
         if results.unsealed:
-            found.notes.append(
-                f"{folder}: {plural(results.unsealed, 'record')} without a checksum, "
-                "as older versions wrote them"
-            )
+            many = f"{folder}: {plural(results.unsealed, 'record')} without a checksum"
+            files = len(results.records) + len(results.speed) + len(results.cards)
+            if results.unsealed < files:
+                found.problems.append(f"{many}, which others there have")
+            else:
+                found.notes.append(f"{many}, as older versions wrote them")
         whole, problems = _cells(folder, results.records)
         every += whole
         found.problems += problems
@@ -156,12 +165,15 @@ def _cells(folder: Path, records: Sequence[Record]) -> tuple[list[Cell], list[st
         for record in same:
             run = record.run
             sources = _sources(run, known)
-            lacks = [f"teacher {i}" for i in run.teacher_runs if i not in known]
+            alone = [f"teacher {i}" for i in run.teacher_runs if i not in known]
             if len(sources) < run.rank - 1:
-                lacks.append(f"source {(sources[-1].run if sources else run).source}")
-            if lacks:
-                file = folder / file_name(record)
-                problems.append(f"{file}: no record of its {lacks[0]}")
+                alone.append(f"source {(sources[-1].run if sources else run).source}")
+            file = folder / file_name(record)
+            if not run.students or not run.teachers:
+                problems.append(f"{file}: it names no student or no teacher")
+                continue
+            if alone:
+                problems.append(f"{file}: no record of its {alone[0]}")
                 continue
             teachers = tuple(known[i] for i in run.teacher_runs)
             cells.append(Cell(folder, record, teachers, sources, seeds))
@@ -234,7 +246,10 @@ def _why_impossible(cell: Cell, host: Host) -> str:
     wanted += [("compressions", name) for name in run.compression.split("/") if name]
     try:
         for kind, name in wanted:
-            host.get(kind, name)
+            thing = host.get(kind, name).thing
+            why = lacks(thing) if kind == "compressions" else None
+            if why:
+                return f"{name}: {why}"
         find_device(cell.device)
     except UserError as error:
         return str(error)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Literal
 
 from kdbench.plan import measure_of
@@ -42,7 +43,8 @@ class Judged:
     """A cell beside its repetition.
 
     `difference` is the first one found of anything deterministic. `changes` say what of
-    the description changed since, `elsewhere` what of the machine is another one.
+    the description changed since, `elsewhere` what of the machine is another one,
+    `unknown` the measures on record that no plugin here takes: they are not compared.
     """
 
     cell: Cell
@@ -52,6 +54,7 @@ class Judged:
     difference: str = ""
     changes: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     reason: str = ""
 
     @property
@@ -80,8 +83,8 @@ def judge(
         return Judged(cell, "failed", new, reason=why)
     pairs = [(records[i], then) for i, then in done.then.items() if i in records]
     pairs.sort(key=lambda pair: pair[0].run.rank)  # what comes first is the cause
-    timed = timed_by(host)
-    differences = (first_difference(a, b, timed) for a, b in pairs)
+    apart = {key: why_apart(key, host) for _, then in pairs for key in measured(then)}
+    differences = (first_difference(a, b, apart) for a, b in pairs)
     difference = next(filter(None, differences), "")
     now = [done.run, *done.teachers]
     changed = changes(now, [cell.run, *(t.run for t in cell.teachers)])
@@ -93,7 +96,14 @@ def judge(
     elif difference:
         verdict = _verdict(interval, new.measures.get(new.headline.name))
     return Judged(
-        cell, verdict, new, interval, difference, tuple(changed), tuple(elsewhere)
+        cell,
+        verdict,
+        new,
+        interval,
+        difference,
+        changes=tuple(changed),
+        elsewhere=tuple(elsewhere),
+        unknown=tuple(key for key, why in apart.items() if why == UNKNOWN),
     )
 
 
@@ -126,7 +136,9 @@ def other_machine(now: Record, then: Record) -> list[str]:
     """What may change bits and is not as it was when the record was made."""
     new, old = now.environment, then.environment
     return [
-        f"{key} {old.get(key)}, here {new.get(key)}"
+        f"{key} {old[key]}, here {new.get(key)}"
+        if key in old
+        else f"{key} not on record"
         for key in BITS
         if old.get(key) != new.get(key)
     ]
@@ -135,39 +147,54 @@ def other_machine(now: Record, then: Record) -> list[str]:
 # --- bit for bit ----------------------------------------------------------------------
 
 
-def timed_by(host: Host) -> Callable[[str], bool]:
-    """Tells whether a number of a record is a time, or what depends on times."""
-    units = {o.thing.name: o.thing.unit for o in host.all("measures")}
-    return lambda key: units.get(measure_of(key, list(units))) in TIMES
+UNKNOWN = "unknown"
+
+
+def measured(record: Record) -> list[str]:
+    """The names of its numbers."""
+    return sorted({*record.measures, *record.lists})
+
+
+def why_apart(key: str, host: Host) -> str:
+    """Why a number of a record is not compared, or "".
+
+    It is a time, or depends on times, or it is of a measure that is UNKNOWN here.
+    """
+    name = measure_of(key, host.names("measures"))
+    if not name:
+        return UNKNOWN
+    unit = host.get("measures", name).thing.unit
+    return f"in {unit}" if unit in TIMES else ""
 
 
 def first_difference(
-    new: Record, old: Record, timed: Callable[[str], bool] = lambda _key: False
+    new: Record, old: Record, apart: Mapping[str, str] = MappingProxyType({})
 ) -> str:
     """The first thing that is not the same bit for bit, with both values; or "".
 
-    Curves epoch by epoch, then what was measured in the end; no times, memory or
-    energy. A measure that is new since the record is no difference.
+    Curves epoch by epoch, then what was measured in the end, but for what `apart` has a
+    reason against; no costs but those that are counted. A measure that is new since the
+    record is no difference.
     """
     run = old.run
     who = f"teacher {run.students[0]} #{run.seed}: " if run.is_teacher else ""
-    for what, then, now in _values(new, old, timed):
+    for what, then, now in _values(new, old, apart):
         if then != now:
             return f"{who}{what} is {_text(now)}, on record {_text(then)}"
     return ""
 
 
 def _values(
-    new: Record, old: Record, timed: Callable[[str], bool]
+    new: Record, old: Record, apart: Mapping[str, str]
 ) -> Iterator[tuple[str, Value, Value]]:
     """What is compared: its name, as it was, as it is."""
     yield "status", old.status, new.status
     yield from _curves(new.curves, old.curves)
     for name in sorted(old.measures):
-        if not timed(name):
+        if not apart.get(name):
             yield name, old.measures[name], _of(new.measures, name)
     for name in sorted(old.lists):
-        if not timed(name):
+        if not apart.get(name):
             for k, (then, now) in enumerate(_pairs(old.lists, new.lists, name)):
                 yield f"{name}[{k}]", then, now
     for name in COUNTED:

@@ -10,6 +10,7 @@ import pytest
 
 from kdbench.api import UserError
 from kdbench.plugins import Host
+from kdbench.records import Record
 from kdbench.reproducing.cells import (
     Cell,
     Found,
@@ -18,7 +19,7 @@ from kdbench.reproducing.cells import (
     keep_possible,
     read_cells,
 )
-from kdbench.store import write_record
+from kdbench.store import read_record, write_record
 
 
 def cells_of(record, folder, count, seconds=60.0, start=0):
@@ -145,9 +146,11 @@ def test_a_compressed_student_is_not_the_strategy_itself(record, tmp_path):
 def test_a_place_stands_for_the_folders_below_it(copy):
     other = copy.parent / "other" / "suite"
     other.mkdir(parents=True)
-    (other / "x.json").write_text("{}")
+    (other / "0123456789ab.json").write_text("{}")
     (copy / "report").mkdir()
-    (copy / "report" / "data.json").write_text("{}")  # no folder of records
+    (copy / "report" / "0123456789ab.json").write_text("{}")  # below one of records
+    (copy.parent / "package.json").write_text("{}")  # somebody else's
+    (copy.parent / "loop").symlink_to(copy.parent)
     assert folders_in([copy.parent]) == [copy, other]
     assert folders_in([copy, copy.parent / "digits"]) == [copy]
     with pytest.raises(UserError, match=r"did you mean '.*reference/digits'"):
@@ -182,8 +185,25 @@ def test_records_without_a_checksum_are_said(copy):
     first, _, rest = path.read_text().split("\n", 2)
     path.write_text(f"{first}\n{rest}")
     found = read_cells([copy], {})
-    assert "1 record without a checksum" in found.notes[0]
+    assert "1 record without a checksum, which others there have" in found.problems[0]
+    for path in copy.glob("*.json"):
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(x for x in lines if not x.startswith(' "checksum"')))
+    found = read_cells([copy], {})
+    assert "without a checksum, as older versions wrote them" in found.notes[0]
     assert not found.problems
+
+
+def test_a_student_of_nobody_is_a_problem(copy):
+    for path in copy.glob("*.json"):
+        one = read_record(path)
+        if isinstance(one, Record) and one.run.strategy == "kd":
+            run = one.run.model_copy(update={"teachers": ()})
+            path.unlink()
+            write_record(copy, one.model_copy(update={"run": run, "id": run.id}))
+            break
+    [problem] = read_cells([copy], {}).problems
+    assert "it names no student or no teacher" in problem
 
 
 def test_what_cannot_be_trained_here_is_left_out_and_said(record, host, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from kdbench.records import Recipe
 from kdbench.reproducing.anew import Again
 from kdbench.reproducing.cells import Cell
-from kdbench.reproducing.judging import first_difference, judge, timed_by
+from kdbench.reproducing.judging import first_difference, judge, why_apart
 
 SEEDS = (79.0, 80.0, 81.0)
 
@@ -188,6 +188,25 @@ def test_a_headline_that_is_gone_is_a_failure(record, host):
 
 
 def test_times_are_known_by_their_unit(host):
-    timed = timed_by(host)
     names = ("latency_ms", "throughput", "throughput_batch", "top1", "size_bytes", "x")
-    assert [timed(name) for name in names] == [True, True, True, False, False, False]
+    why = ["in ms", "in items/s", "in items/s", "", "", "unknown"]
+    assert [why_apart(name, host) for name in names] == why
+
+
+def test_a_measure_that_nobody_here_takes_is_not_compared_and_said(record, host):
+    then = record()
+    more = changed(then, measures=then.measures | {"wonder": 1.0})
+    found = judged(host, more, then)
+    assert (found.verdict, found.unknown) == ("identical", ("wonder",))
+
+
+def test_what_an_older_record_does_not_name_is_no_proof_of_the_same_machine(
+    record, host
+):
+    now = record()
+    older = {k: v for k, v in now.environment.items() if k != "cpu"}
+    then = changed(now, environment=older)
+    other = changed(now, measures=now.measures | {"top1": now.measures["top1"] + 1e-9})
+    found = judged(host, then, other)
+    assert found.elsewhere == ("cpu not on record",)
+    assert found.verdict != "differs"
