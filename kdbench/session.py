@@ -79,6 +79,10 @@ class Session:
         self.late = False
         self._timed = True
         self.profile = Profile()
+        carried = options.import_state, options.export_state
+        self.carrier = Carrier(
+            host, suite, self.folder, *carried, self.stopping, self._say
+        )
         self.shared = Shared(
             host, self.folder, options.data_dir, options.retrain_teachers
         )
@@ -89,14 +93,14 @@ class Session:
         Raises UserError before anything was started or written.
         """
         started = monotonic()
-        carrier = self._carrier()
+        self._check_options()
         try:
             with self.stopping:
-                with carrier.around():
-                    plan = self.train()
-                code = self._finish(plan, monotonic() - started)
-                if not self.late:
-                    carrier.write()  # with what was timed
+                self.carrier.start()
+                plan = self.train()
+                with self.carrier.written():  # with what was timed
+                    code = self._finish(plan, monotonic() - started)
+                self.carrier.tell_if_idle()
                 return code
         except KeyboardInterrupt:
             self._say(
@@ -108,15 +112,14 @@ class Session:
             typer.echo(f"error: {error}", err=True)
             return BROKEN
 
-    def _carrier(self) -> Carrier:
+    def _check_options(self) -> None:
         options = self.options
-        source, target = options.import_state, options.export_state
-        if source and options.retrain_teachers:
+        carried = options.import_state or options.export_state
+        if carried and options.retrain_teachers:
             raise UserError(
-                "--retrain-teachers starts anew, and --import-state goes on from what "
-                "is there; leave out one of them"
+                "--retrain-teachers starts anew each time, and --import-state and "
+                "--export-state go on from what is there; leave out one or the other"
             )
-        return Carrier(self.host, self.suite, self.folder, source, target, self._say)
 
     def train(self) -> Plan:
         """Run what is open to its records, or until the time is up.
@@ -163,12 +166,13 @@ class Session:
             for job in jobs
         ]
         jobs = [replace(job, anew=anew or job.group.again) for job in jobs]
-        try:
-            self._run(jobs, start)
-        except Stopped:
-            if self.stopping.interrupted or not self.stopping.at_limit():
-                raise KeyboardInterrupt from None
-            self.late = True
+        with self.carrier.written():
+            try:
+                self._run(jobs, start)
+            except Stopped:
+                if self.stopping.interrupted or not self.stopping.at_limit():
+                    raise KeyboardInterrupt from None
+                self.late = True
         return plan
 
     def _run(self, jobs: list[Job], start: Callable[..., None]) -> None:
@@ -282,7 +286,7 @@ class Session:
         """Speed, tables and report; the exit code."""
         todo = {run.id for group in plan.todo for run in group.runs}
         if self.late and not known_records(self.folder):
-            self._say(late_words(len(todo), timed=False))
+            self._say(late_words(len(todo), timed=not self.options.speed))
             return TIME_UP
         with one_at_a_time(self.folder, self.stopping) as ours:
             problems = self._measure_speed(plan) if ours else []

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from kdbench.api import UserError
 from kdbench.atomic import Unwritable
 from kdbench.carrying.state import INDEX, check, read_index
 from kdbench.claims import locked
 from kdbench.cli import main
-from kdbench.engine import checkpoint
+from kdbench.engine import Stopped, checkpoint
 from kdbench.engine.faults import DeviceLost
-from kdbench.records import Headline
+from kdbench.records import Headline, SpeedRecord
 from kdbench.session import Session
 from kdbench.stopping import Stopping
-from kdbench.store import read_record, write_record
+from kdbench.store import file_name, read_record, write_record
 from kdbench.teachers.imported import path_of
 from kdbench.teachers.store import kept
 from kdbench.weights import Imported, state_hash
@@ -66,7 +68,7 @@ class Machines:
 
     def session(self, out, stopping=None, suite=None, **values):
         suite = suite or self.helpers["suite"](self.host, **QUICK)
-        options = self.helpers["options"](out, speed=False, **values)
+        options = self.helpers["options"](out, **{"speed": False, **values})
         return Session(self.host, suite, options, stopping)
 
 
@@ -219,18 +221,200 @@ def test_ctrl_c_writes_the_state_too(machines, exported, tmp_path, capsys):
     assert members(folder) == want
 
 
-@pytest.mark.parametrize("error", [DeviceLost("gone"), Unwritable(28, "full", "x")])
-def test_a_machine_that_fails_leaves_a_state(machines, tmp_path, monkeypatch, error):
-    out, folder = machines.bare(), tmp_path / "state"
-    assert machines.session(out, After(50)).run() == 75
-    session = machines.session(out, export_state=folder)
+def failing(session, monkeypatch, error):
+    """A session in whose training this error comes up."""
 
     def fails(*_):
         raise error
 
     monkeypatch.setattr(session, "_run", fails)
+    return session
+
+
+@pytest.mark.parametrize("error", [DeviceLost("gone"), Unwritable(28, "full", "x")])
+def test_a_machine_that_fails_leaves_a_state(machines, tmp_path, monkeypatch, error):
+    out, folder = machines.bare(), tmp_path / "state"
+    assert machines.session(out, After(50)).run() == 75
+
+    def fails(*_):
+        shutil.rmtree(out / "digits" / ".locks")
+        (out / "digits" / ".locks").touch()  # nothing can be locked there any more
+        raise error
+
+    session = machines.session(out, export_state=folder)
+    monkeypatch.setattr(session, "_run", fails)
     assert session.run() == 1
     assert len([p for p in members(folder) if p.startswith("checkpoints/")]) == 2
+
+
+def test_an_error_of_a_plugin_leaves_a_state_and_is_told(
+    machines, tmp_path, monkeypatch
+):
+    out, folder = machines.bare(), tmp_path / "state"
+    assert machines.session(out, After(50)).run() == 75
+    session = machines.session(out, export_state=folder)
+    with pytest.raises(RuntimeError, match="an executor's own"):
+        failing(session, monkeypatch, RuntimeError("an executor's own")).run()
+    assert len([p for p in members(folder) if p.startswith("checkpoints/")]) == 2
+
+
+def test_a_state_that_cannot_be_written_hides_no_first_error(
+    machines, state, monkeypatch, capsys
+):
+    folder = state("early")
+    session = machines.session(
+        machines.bare(), import_state=folder, export_state=folder
+    )
+    why = Unwritable(28, "No space left on device", "x")
+    monkeypatch.setattr("kdbench.carrying.write", lambda *_: raising(why))
+    assert failing(session, monkeypatch, DeviceLost("it is gone")).run() == 1
+    said = capsys.readouterr()
+    assert "error: it is gone" in said.err
+    assert "state: cannot write x: No space left" in said.out
+
+
+def raising(error):
+    raise error
+
+
+def signalled(monkeypatch, times):
+    """So many signals come while the index is written."""
+    from kdbench.carrying import packing
+
+    real = packing.write_whole
+
+    def write_whole(path, *content):
+        if path.name == INDEX:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGTERM)
+        real(path, *content)
+
+    monkeypatch.setattr(packing, "write_whole", write_whole)
+
+
+def test_a_signal_while_the_state_is_written_waits_for_it(
+    machines, state, monkeypatch, capsys
+):
+    folder = state("early")
+    before = members(folder)
+    out = machines.bare()
+    session = machines.session(out, After(50), import_state=folder, export_state=folder)
+    signalled(monkeypatch, 1)
+    assert session.run() == 130
+    assert members(folder) > before or members(folder).isdisjoint(before)
+    check(folder, read_index(folder), "digits")
+    assert "not written" not in capsys.readouterr().out
+
+
+def test_a_second_signal_while_the_state_is_written_leaves_the_old_one(
+    machines, state, monkeypatch, capsys
+):
+    folder = state("early")
+    before = read_index(folder)
+    session = machines.session(
+        machines.bare(), After(50), import_state=folder, export_state=folder
+    )
+    signalled(monkeypatch, 2)
+    assert session.run() == 130
+    assert read_index(folder) == before
+    check(folder, before, "digits")
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"state: not written, {folder} stays as it was" in said
+
+
+def test_of_two_commands_that_write_to_one_folder_the_later_one_keeps_off(
+    machines, exported, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "state"
+    here = stopped(machines, exported / "later", 0)
+    there = stopped(machines, exported / "done", 0)
+    first = machines.session(here, After(0), export_state=folder)
+    second = machines.session(there, After(0), export_state=folder)
+    monkeypatch.setattr(first, "_run", lambda *_: second.run())
+    assert first.run() == 1
+    assert "another command has written there since" in capsys.readouterr().err
+    assert members(folder) == members(exported / "done")
+    check(folder, read_index(folder), "digits")
+    other = tmp_path / "other"
+    assert machines.session(here, After(0), export_state=other).run() == 75
+    assert members(other) >= members(exported / "later")
+
+
+def test_a_slice_in_which_nothing_got_further_says_so(machines, tmp_path, capsys):
+    folder = tmp_path / "state"
+    for _ in range(2):
+        session = machines.session(
+            machines.bare(), After(0), import_state=folder, export_state=folder
+        )
+        assert session.run() == 75
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"state: nothing got further, and {folder} stays as it was" in said
+        assert "models are to be timed" not in said
+        assert not (folder / INDEX).exists()
+
+
+def timed(model):
+    return SpeedRecord(
+        model=model,
+        dataset="digits",
+        measures={},
+        environment={"device": "cpu"},
+        finished_at="2026-01-01",
+    )
+
+
+def test_what_was_timed_before_the_limit_is_carried(machines, state, monkeypatch):
+    """Speeds and cards go into a state, and out of it where they are not yet."""
+    folder = state("done")
+    out = machines.bare()
+
+    def measure_speed(*_):
+        write_record(out / "digits", timed("mlp_5"))
+        raise Stopped
+
+    monkeypatch.setattr("kdbench.session.measure_speed", measure_speed)
+    session = machines.session(
+        out, speed=True, import_state=folder, export_state=folder
+    )
+    assert session.run() == 75
+    name = file_name(timed("mlp_5"))
+    assert name in members(folder)
+    there = machines.bare()
+    monkeypatch.setattr("kdbench.session.with_cards", lambda _, results, *__: results)
+    machines.session(there, After(0), import_state=folder).run()
+    assert read_record(there / "digits" / name) == timed("mlp_5")
+    cards = {p.name for p in (there / "digits").glob("strategy-*")}
+    assert cards == {p for p in members(folder) if p.startswith("strategy-")}
+    assert cards
+    here = timed("mlp_5").model_copy(update={"finished_at": "2026-02-02"})
+    write_record(there / "digits", here)
+    machines.session(there, After(0), import_state=folder).run()
+    assert read_record(there / "digits" / name) == here
+
+
+def test_odd_files_among_the_results_are_left_out(machines, exported, tmp_path):
+    out = stopped(machines, exported / "done", 0) / "digits"
+    one, two = ids(out)[1:]
+    shutil.copy(out / f"{one}.json", out / f"{one} (copy).json")
+    shutil.copy(out / f"{one}.json", out / "copy.json")
+    (out / "weights" / f"{two}.safetensors").write_bytes(b"")
+    (out / "checkpoints").mkdir(exist_ok=True)
+    (out / "checkpoints" / "what is this.ckpt").touch()
+    folder = tmp_path / "state"
+    assert machines.session(out.parent, export_state=folder).run() == 0
+    expected = members(exported / "done") - {f"weights/{two}.safetensors"}
+    assert members(folder) == expected
+
+
+def test_skipped_runs_are_not_carried(machines, exported, tmp_path):
+    """Every command makes their records anew: the state would change each time."""
+    out = stopped(machines, exported / "done", 0)
+    one = ids(out / "digits")[1]
+    record = read_record(out / "digits" / f"{one}.json")
+    write_record(out / "digits", record.model_copy(update={"status": "skipped"}))
+    session = machines.session(out, After(0), export_state=tmp_path / "state")
+    assert session.run() == 75
+    assert f"{one}.json" not in members(tmp_path / "state")
 
 
 def test_an_error_before_the_start_writes_nothing(machines, tmp_path):
@@ -318,6 +502,89 @@ def test_a_teacher_that_lost_its_weights_gets_them_back(machines, state, exporte
     assert path.read_bytes() == known
 
 
+def test_a_teacher_with_damaged_weights_gets_good_ones(machines, state, exported):
+    done = stopped(machines, exported / "done", 0)
+    teacher, *_ = ids(done / "digits")
+    path = done / "digits" / "weights" / f"{teacher}.safetensors"
+    known = path.read_bytes()
+    path.write_bytes(known[:-8] + bytes(8))
+    machines.bare()
+    machines.session(done, After(0), import_state=state("done")).run()
+    assert path.read_bytes() == known
+
+
+def test_a_run_that_finished_elsewhere_leaves_no_checkpoint_here(
+    machines, exported, state
+):
+    out = stopped(machines, exported / "later", 0)
+    assert len(positions(out / "digits")) == 2
+    machines.session(out, After(0), import_state=state("done")).run()
+    assert list((out / "digits" / "checkpoints").iterdir()) == []
+
+
+def test_what_arrives_is_moved_and_not_copied(machines, state, monkeypatch):
+    """Else it needs its room twice."""
+    from kdbench.carrying import taking
+
+    real, laid = taking.unpack, set()
+
+    def unpack(folder, index, to):
+        real(folder, index, to)
+        laid.update(p.stat().st_ino for p in to.rglob("*") if p.is_file())
+
+    monkeypatch.setattr(taking, "unpack", unpack)
+    folder, out = state("later"), machines.bare()
+    machines.session(out, import_state=folder).carrier.start()
+    there = [p.stat().st_ino for p in (out / "digits").rglob("*") if p.is_file()]
+    assert len(laid & set(there)) == len(members(folder))
+
+
+def test_a_disk_that_fills_up_on_the_way_is_an_error_of_the_user(
+    machines, state, monkeypatch
+):
+    why = OSError(28, "No space left on device")
+    monkeypatch.setattr("kdbench.carrying.taking.unpack", lambda *_: raising(why))
+    out = machines.bare()
+    with pytest.raises(UserError, match=r"cannot be laid out in .*No space left"):
+        machines.session(out, import_state=state("done")).run()
+    assert [p for p in contents(out) if ".locks" not in p.parts] == []
+
+
+def test_two_commands_do_not_take_over_at_once(machines, state, monkeypatch):
+    from kdbench.carrying import taking
+
+    out, real, seen = machines.bare(), taking.unpack, []
+
+    def unpack(*arguments):
+        with pytest.raises(Timeout):
+            FileLock(out / "digits" / ".locks" / "state.lock").acquire(timeout=0)
+        seen.append(1)
+        real(*arguments)
+
+    monkeypatch.setattr(taking, "unpack", unpack)
+    machines.session(out, import_state=state("done")).carrier.start()
+    assert seen
+
+
+def test_two_commands_do_not_write_a_state_at_once(
+    machines, exported, tmp_path, monkeypatch
+):
+    import kdbench.carrying
+
+    real, seen = kdbench.carrying.write, []
+
+    def write(to, *arguments):
+        with pytest.raises(Timeout):
+            FileLock(to / ".lock").acquire(timeout=0)
+        seen.append(1)
+        return real(to, *arguments)
+
+    monkeypatch.setattr(kdbench.carrying, "write", write)
+    out = stopped(machines, exported / "done", 0)
+    machines.session(out, After(0), export_state=tmp_path / "state").run()
+    assert seen
+
+
 def test_more_measures_of_the_same_student_are_taken_over(machines, state, exported):
     done = stopped(machines, exported / "done", 0)
     first, second = ids(done / "digits")[1:]
@@ -399,6 +666,12 @@ def test_a_folder_that_cannot_be_made_is_refused(machines, tmp_path):
     refused(machines, "no folder .*Not a directory", export_state=folder)
 
 
+@pytest.mark.parametrize("where", ["", "digits", "digits/state"])
+def test_a_state_within_the_results_or_above_them_is_refused(machines, where):
+    folder = machines.folder / "results" / where
+    refused(machines, "neither in nor above it", export_state=folder)
+
+
 def test_a_state_that_would_be_lost_is_refused(machines, state, exported):
     """One is in the folder, and this command does not go on from it."""
     folder = state("later")
@@ -410,12 +683,15 @@ def test_a_state_that_would_be_lost_is_refused(machines, state, exported):
 def test_a_disk_without_room_is_refused(machines, state, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=10_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(UserError, match=r"needs \d+ MB .* 0 MB are free"):
+    with pytest.raises(UserError, match=r"needs \d\.\d MB .* 0\.0 MB are"):
         machines.session(machines.bare(), import_state=state("done")).run()
+    assert not list(machines.folder.glob("machine_*"))
 
 
 def test_teachers_are_not_retrained_and_taken_over_at_once(machines, state):
     values = {"import_state": state("done"), "retrain_teachers": True}
+    refused(machines, "--retrain-teachers starts anew", **values)
+    values = {"export_state": machines.folder / "new", "retrain_teachers": True}
     refused(machines, "--retrain-teachers starts anew", **values)
 
 

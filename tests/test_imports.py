@@ -79,7 +79,8 @@ ALLOWED = {
     "claims": LOWER | {"recording", "job"},
     "stopping": API,
     "options": set(),
-    "carrying": LOWER | {"claims", "engine", "recording", "teachers", "weights"},
+    "carrying": LOWER
+    | {"cache", "claims", "engine", "recording", "stopping", "teachers", "weights"},
     "teachers": LOWER | {"cache", "engine", "recording", "weights"},
     "execute": LOWER
     | {"plan", "engine", "measure", "memory", "recording", "job"}

@@ -8,9 +8,10 @@ of teachers follow from it, or are no part of it.
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,15 +20,35 @@ from kdbench import __version__
 from kdbench.api import UserError
 from kdbench.atomic import Unwritable
 from kdbench.carrying.packing import write
-from kdbench.carrying.state import INDEX, LIMIT, PARTS, check, read_index, visible
+from kdbench.carrying.state import (
+    INDEX,
+    LIMIT,
+    MEMBERS,
+    PARTS,
+    Index,
+    check,
+    read_index,
+    visible,
+)
 from kdbench.carrying.taking import Folder, take, told
-from kdbench.claims import LOCKS, make_writable
 from kdbench.config import Suite
 from kdbench.engine import checkpoint
-from kdbench.engine.faults import DeviceLost
 from kdbench.plugins import Host
-from kdbench.store import read_record
+from kdbench.records import Record
+from kdbench.stopping import Stopping
+from kdbench.store import file_name, read_record
 from kdbench.teachers.imported import PREFIX, path_of
+
+
+class Overtaken(Unwritable):
+    """The state in a folder is another one than this command left or took over."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.filename} stays as it is: {self.strerror}; what this command has "
+            "done is kept in --out: give another folder to --export-state, and it is "
+            "written there"
+        )
 
 
 class Carrier:
@@ -43,6 +64,7 @@ class Carrier:
         folder: Path,
         source: Path | None,
         target: Path | None,
+        stopping: Stopping,
         say: Callable[[str], None],
     ):
         self._host = host
@@ -50,27 +72,54 @@ class Carrier:
         self._folder = folder
         self._source = source
         self._target = target
+        self._stopping = stopping
         self._say = say
+        self._first: Index | None = None
+        self._known: Index | None = None
 
-    @contextmanager
-    def around(self) -> Iterator[None]:
-        """Take the state over, and write it when training has ended.
+    def start(self) -> None:
+        """Check where the state is to go, and take one over.
 
-        Whether it is done, was stopped, or the machine failed. Raises UserError before
-        anything is changed, and Unwritable.
+        Raises UserError before anything is changed.
         """
         if self._target is not None:
-            self._check_target(self._target)
+            self._first = self._known = self._checked(self._target)
         if self._source is not None:
             self._take(self._source)
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Write the state at the end of the block, however it ends. Raises Unwritable.
+
+        What the block raises is raised, also where the state cannot be written then.
+        """
         try:
             yield
-        except (KeyboardInterrupt, DeviceLost, Unwritable):
-            self.write()
+        except BaseException:
+            with suppress(KeyboardInterrupt):  # it ends anyway
+                self._try_to_write()
             raise
-        self.write()
+        self._write()
 
-    def _check_target(self, target: Path) -> None:
+    def _try_to_write(self) -> None:
+        try:
+            self._write()
+        except Exception as why:  # noqa: BLE001 - it must not hide the first error
+            self._say(f"state: {why}")
+
+    def tell_if_idle(self) -> None:
+        """Say that the command has brought nothing further, where that is so."""
+        if self._target is not None and self._known == self._first:
+            self._say(f"state: nothing got further, and {self._target} stays as it was")
+
+    def _checked(self, target: Path) -> Index | None:
+        """The state that is in the folder. UserError where none may be written."""
+        place, results = target.resolve(), self._folder.resolve()
+        if place.is_relative_to(results) or results.is_relative_to(place):
+            raise UserError(
+                f"--export-state {target}: the suite's results are in {self._folder}; "
+                "name a folder beside it, neither in nor above it"
+            )
         foreign = [n for n in visible(target) if n != INDEX and not PARTS.fullmatch(n)]
         if foreign:
             raise UserError(
@@ -83,7 +132,7 @@ class Carrier:
                 f"--export-state {target} holds a state of the suite {index.suite!r}, "
                 f"and this is {self._suite.name!r}; give each suite a folder of its own"
             )
-        if index is not None and not self._takes_over(target):
+        if index is not None and not self._is_target(self._source):
             raise UserError(
                 f"--export-state {target} holds a state of this suite: add "
                 f"--import-state {target}, which goes on from it, or name another "
@@ -98,9 +147,12 @@ class Carrier:
                 f"cannot write to --export-state {target}: "
                 f"{error.strerror or error}; name another folder"
             ) from error
+        return index
 
-    def _takes_over(self, target: Path) -> bool:
-        return self._source is not None and self._source.resolve() == target.resolve()
+    def _is_target(self, source: Path | None) -> bool:
+        return bool(
+            source and self._target and source.resolve() == self._target.resolve()
+        )
 
     def _take(self, source: Path) -> None:
         index = read_index(source)
@@ -108,9 +160,9 @@ class Carrier:
             self._say(f"state: none in {source} yet, starting afresh")
             return
         check(source, index, self._suite.name)
-        make_writable(self._folder)
-        with self._alone():
-            taken, notes = take(source, index, self._folder)
+        taken, notes = take(source, index, self._folder)
+        if self._is_target(source):
+            self._first = self._known = index
         if index.kdbench != __version__:
             notes.append(
                 f"it is of kdbench {index.kdbench}, and this is {__version__}: runs "
@@ -120,27 +172,38 @@ class Carrier:
         for note in notes:
             self._say(f"state: {note}")
 
-    def write(self) -> None:
-        """Write the state as it is now, whole or not at all. Raises Unwritable."""
+    def _write(self) -> None:
+        """Write the state as it is now, whole or not at all.
+
+        The first signal meanwhile waits for its end, and the second stops it. Raises
+        Unwritable, and KeyboardInterrupt.
+        """
         if self._target is None:
             return
-        with self._alone():
+        with self._stopping.gently():
             try:
-                old = read_index(self._target)
-            except UserError:  # damaged since; it is written anew
-                old = None
-            now, written = write(
-                self._target, self._suite.name, old, self._files, LIMIT
-            )
-        if now == old:
-            self._say(f"state: {self._target} stays as it was, nothing is further")
-        else:
-            self._say(f"state: {written} in {self._target}")
+                self._put(self._target)
+            except KeyboardInterrupt:
+                if _read(self._target) == self._known:
+                    self._say(f"state: not written, {self._target} stays as it was")
+                raise
 
-    def _alone(self) -> FileLock:
-        """No other process of this suite writes or takes over a state meanwhile."""
-        (self._folder / LOCKS).mkdir(parents=True, exist_ok=True)
-        return FileLock(self._folder / LOCKS / "state.lock")
+    def _put(self, target: Path) -> None:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(target / ".lock").acquire()  # one at a time writes here
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise Unwritable(error.errno, why, str(target)) from error
+        with lock:
+            there = _read(target)
+            if there not in (None, self._known):
+                why = "another command has written there since this one began"
+                raise Overtaken(errno.EEXIST, why, str(target))
+            now, written = write(target, self._suite.name, there, self._files, LIMIT)
+        if now.members and now != self._known:
+            self._known = now
+            self._say(f"state: {written} in {target}")
 
     def _files(self) -> dict[str, Path]:
         """By its path in the state every file that a resumed run needs.
@@ -157,8 +220,10 @@ class Carrier:
         files = {}
         for path in self._folder.glob("*.json"):
             try:
-                read_record(path)
+                record = read_record(path)
             except UserError:  # damaged: it is run again
+                continue
+            if file_name(record) != path.name or _is_skipped(record):
                 continue
             files[path.name] = path
             if here.finished(path.stem):
@@ -169,7 +234,12 @@ class Carrier:
         for run_id, file in newest.items():
             if file:
                 files[f"checkpoints/{run_id}.ckpt"] = file
-        return files | self._imported()
+        files |= self._imported()
+        return {
+            name: path
+            for name, path in files.items()
+            if MEMBERS.fullmatch(name) and path.stat().st_size
+        }
 
     def _imported(self) -> dict[str, Path]:
         """The checkpoints from elsewhere that the suite's pairs name."""
@@ -182,3 +252,16 @@ class Carrier:
         names = {m.removeprefix(f"{PREFIX}:") for m in models if m.startswith(PREFIX)}
         found = {f"{PREFIX}/{name}.safetensors": path_of(name) for name in names}
         return {name: path for name, path in found.items() if path.is_file()}
+
+
+def _is_skipped(record: object) -> bool:
+    """It is made anew by every command."""
+    return isinstance(record, Record) and record.status == "skipped"
+
+
+def _read(target: Path) -> Index | None:
+    """The state in the folder. Unwritable where it is damaged: not by this command."""
+    try:
+        return read_index(target)
+    except UserError as error:
+        raise Overtaken(errno.EEXIST, str(error), str(target)) from error

@@ -20,6 +20,7 @@ from kdbench.carrying.state import (
     Member,
     Part,
     Piece,
+    counted,
     sha256_of,
     visible,
 )
@@ -46,7 +47,7 @@ class Written:
     new_size: int
 
     def __str__(self) -> str:
-        whole = f"{self.files} files, {self.size / 1e6:.1f} MB"
+        whole = f"{counted(self.files, 'file')}, {self.size / 1e6:.1f} MB"
         return f"{whole} ({self.new} of them new, {self.new_size / 1e6:.1f} MB)"
 
 
@@ -56,11 +57,18 @@ def write(
     """Write the state in files of at most `limit` bytes, whole or not at all.
 
     `find` gives the files; it is asked again where other processes change them
-    meanwhile. `old` is the state that is there. Raises Unwritable.
+    meanwhile. `old` is the state that is there, and stays where there are no files.
+    Raises Unwritable.
     """
     for _ in range(TRIES):
         try:
-            return _write(to, suite, old, find(), limit)
+            empty = Index(kdbench=__version__, suite=suite)
+            files = find()
+            if not files:
+                return old or empty, Written(0, 0, 0, 0)
+            if old is None:
+                write_whole(to / INDEX, _text(empty))
+            return _write(to, suite, old or empty, files, limit)
         except (FileNotFoundError, Changed):
             continue
         except Unwritable:
@@ -73,7 +81,7 @@ def write(
 
 
 def _write(
-    to: Path, suite: str, old: Index | None, files: Files, limit: int
+    to: Path, suite: str, old: Index, files: Files, limit: int
 ) -> tuple[Index, Written]:
     sizes = {path: file.stat().st_size for path, file in sorted(files.items())}
     members = {
@@ -81,7 +89,7 @@ def _write(
         for path, size in sizes.items()
     }
     before = _unchanged(old, members)
-    kept = [p for p in (old.parts if old else ()) if _stays(to, p, before, limit)]
+    kept = [p for p in old.parts if _stays(to, p, before, limit)]
     packer = _Packer(to, files, members, limit)
     try:
         lasting = [path for path in members if not path.startswith("checkpoints/")]
@@ -93,12 +101,11 @@ def _write(
             members=tuple(members.values()),
             parts=tuple(sorted((*kept, *packer.parts), key=lambda part: part.file)),
         )
-        text = index.model_dump_json(indent=1).encode()
+        text = _text(index)
         if index != old:
             write_whole(to / INDEX, text)
-    except BaseException:
-        known = {part.file for part in old.parts} if old else set()
-        _remove(to, packer.written - known)
+    except (OSError, Changed):  # not what interrupts: the index may name them by then
+        _remove(to, packer.written - _names(old))
         raise
     _remove(to, {n for n in visible(to) if PARTS.fullmatch(n)} - _names(index))
     for path in (to / INDEX, to / "part-*"):
@@ -107,6 +114,10 @@ def _write(
     new += [len(text)] if index != old else []
     size = sum(part.size for part in index.parts) + len(text)
     return index, Written(len(index.parts) + 1, size, len(new), sum(new))
+
+
+def _text(index: Index) -> bytes:
+    return index.model_dump_json(indent=1).encode()
 
 
 def _names(index: Index) -> set[str]:
@@ -119,16 +130,13 @@ def _remove(folder: Path, names: set[str]) -> None:
             (folder / name).unlink()
 
 
-def _unchanged(
-    old: Index | None, members: Mapping[str, Member]
-) -> dict[str, list[Piece]]:
+def _unchanged(old: Index, members: Mapping[str, Member]) -> dict[str, list[Piece]]:
     """By its path the pieces of a member that is the same as in the old state."""
     found: dict[str, list[Piece]] = {}
-    if old:
-        same = {m.path for m in old.members if members.get(m.path) == m}
-        for piece in (p for part in old.parts for p in part.pieces):
-            if piece.path in same:
-                found.setdefault(piece.path, []).append(piece)
+    same = {m.path for m in old.members if members.get(m.path) == m}
+    for piece in (p for part in old.parts for p in part.pieces):
+        if piece.path in same:
+            found.setdefault(piece.path, []).append(piece)
     return found
 
 

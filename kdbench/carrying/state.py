@@ -124,16 +124,19 @@ def visible(folder: Path) -> list[str]:
 
 
 def read_index(folder: Path) -> Index | None:
-    """The index of the state in a folder; None where there is nothing at all.
+    """The index of the state in a folder; None where there is no state yet.
 
-    Raises UserError where something else lies there, and where it cannot be used.
+    An empty index is written before the first parts are: where it is alone, that write
+    was cut short, and parts without any were copied without theirs. Raises UserError
+    for these, where something else lies there, and where it cannot be used.
     """
     there = visible(folder)
     if not there:
         return None
     if INDEX not in there:
+        holds = "parts of a state" if PARTS.fullmatch(there[0]) else "no state"
         raise UserError(
-            f"{folder} holds no state: there is no {INDEX}, and {there[0]} is there; "
+            f"{folder} holds {holds}: there is no {INDEX}, and {there[0]} is there; "
             "give the folder of --export-state, with all of its files"
         )
     try:
@@ -147,9 +150,10 @@ def read_index(folder: Path) -> Index | None:
             f"{known.get('kdbench')}; this one reads format {FORMAT}: use that version"
         )
     try:
-        return Index.model_validate(known)
+        index = Index.model_validate(known)
     except ValidationError as error:
         raise _damaged(folder / INDEX, error.errors()[0]["msg"]) from None
+    return index if index.members else None
 
 
 def check(folder: Path, index: Index, suite: str) -> None:
@@ -195,6 +199,10 @@ def unpack(folder: Path, index: Index, to: Path) -> None:
     for member in index.members:
         if sha256_of(to / member.path) != member.sha256:
             raise _damaged(folder / INDEX, f"{member.path} has another hash")
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def sha256_of(path: Path) -> str:

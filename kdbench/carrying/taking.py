@@ -8,17 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from kdbench.api import UserError
 from kdbench.atomic import write_whole
-from kdbench.carrying.state import Index, run_id_of, unpack
-from kdbench.claims import locked
+from kdbench.cache import cache_dir
+from kdbench.carrying.state import Index, counted, run_id_of, unpack
+from kdbench.claims import LOCKS, locked, make_writable
 from kdbench.engine import checkpoint
 from kdbench.recording import weights_path
 from kdbench.records import Record
 from kdbench.store import read_record
 from kdbench.teachers.imported import path_of
 from kdbench.teachers.store import title_of
-from kdbench.weights import read_card
+from kdbench.weights import read_card, read_state, state_hash
 
 ARRIVING = ".arriving"
 RECORD, TEACHER, CHECKPOINT = "finished run", "teacher", "checkpoint"
@@ -42,9 +45,16 @@ class Folder:
         record = self.record(run_id)
         if record is None or record.status != "finished":
             return None
-        if record.run.is_teacher and not self.weights(run_id).is_file():
+        if record.run.is_teacher and not self._is_intact(record):
             return None
         return record
+
+    def _is_intact(self, record: Record) -> bool:
+        try:
+            state = read_state(self.weights(record.id))
+        except UserError:
+            return False
+        return state_hash(state) == record.weights_sha256
 
     def weights(self, run_id: str) -> Path:
         return weights_path(self.path, run_id)
@@ -64,13 +74,13 @@ def take(source: Path, index: Index, folder: Path) -> tuple[Counter[str], list[s
     UserError, with nothing changed, where there is not enough room, and where students
     here and there had other teachers.
     """
-    size = sum(index.sizes.values())
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise UserError(
-            f"the state in {source} needs {size / 1e6:.0f} MB in {folder}, and "
-            f"{free / 1e6:.0f} MB are free there; free some, or choose another --out"
-        )
+    _check_room(source, index, folder)
+    make_writable(folder)
+    with FileLock(folder / LOCKS / "state.lock"):  # else two lay theirs in one place
+        return _take(source, index, folder)
+
+
+def _take(source: Path, index: Index, folder: Path) -> tuple[Counter[str], list[str]]:
     arriving = Folder(folder / ARRIVING)
     shutil.rmtree(arriving.path, ignore_errors=True)  # of one that was killed
     try:
@@ -80,16 +90,41 @@ def take(source: Path, index: Index, folder: Path) -> tuple[Counter[str], list[s
         notes = _take_imported(arriving.path)
         _take_rest(arriving.path, folder)
         taken: Counter[str] = Counter()
-        with locked(folder, ids) as ours:
-            for run_id in ids:
-                if run_id in ours:
+        left = 0
+        for run_id in ids:
+            with locked(folder, [run_id]) as ours:
+                left += not ours
+                if ours:
                     taken.update(_take_run(arriving, Folder(folder), run_id))
-        if len(ours) < len(ids):
-            left = counted(len(ids) - len(ours), "run")
-            notes.append(f"{left} left to another kdbench, which trains it now")
+        if left:
+            what = counted(left, "run")
+            notes.append(f"{what} left to another kdbench, which trains it now")
+    except OSError as error:
+        raise UserError(
+            f"the state in {source} cannot be laid out in {folder}: "
+            f"{error.strerror or error}; what is there is whole: free some space, or "
+            "choose another --out"
+        ) from error
     finally:
         shutil.rmtree(arriving.path, ignore_errors=True)
     return taken, notes
+
+
+def _check_room(source: Path, index: Index, folder: Path) -> None:
+    """Raise UserError where the folder, or the cache, has not enough room."""
+    imported = sum(m.size for m in index.members if m.path.startswith("imported/"))
+    rooms = {folder: sum(index.sizes.values()) + imported}
+    if imported:
+        rooms[cache_dir()] = imported
+    for place, size in rooms.items():
+        there = next(p for p in (place, *place.absolute().parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        if free < size:
+            raise UserError(
+                f"the state in {source} needs {size / 1e6:.1f} MB in {place}, and "
+                f"{free / 1e6:.1f} MB are free there; free some, or choose another "
+                "--out (of a cache: KDBENCH_CACHE)"
+            )
 
 
 def _of_run(path: str) -> bool:
@@ -100,10 +135,15 @@ def _of_run(path: str) -> bool:
 def _check_teachers(
     there: Folder, here: Folder, ids: Iterable[str], dir_: Path
 ) -> None:
-    """Raise UserError where both have finished a teacher, with other weights."""
+    """Raise UserError where both have finished a teacher, with other weights.
+
+    Also where those here are lost: students here may have learned from them.
+    """
     for run_id in ids:
-        known, other = here.finished(run_id), there.finished(run_id)
+        known, other = here.record(run_id), there.finished(run_id)
         if not (known and other and known.run.is_teacher):
+            continue
+        if known.status != "finished":
             continue
         if known.weights_sha256 != other.weights_sha256:
             raise UserError(
@@ -175,11 +215,8 @@ def _take_rest(arriving: Path, folder: Path) -> None:
 
 
 def _move(path: Path, to: Path) -> None:
-    write_whole(to, path.read_bytes())
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    to.parent.mkdir(exist_ok=True)
+    path.replace(to)
 
 
 def told(taken: Counter[str]) -> str:
