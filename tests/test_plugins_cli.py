@@ -28,6 +28,7 @@ LOADING = (
     ["report"],
     ["profile"],
     ["export"],
+    ["reproduce"],
     ["teacher", "import"],
 )
 OTHERS = (["compare"], ["teacher", "list"], ["teacher", "export"])

@@ -9,7 +9,7 @@ from kdbench.models.mobilenet import MOBILENETS
 from kdbench.models.pairs import PAIRS
 from kdbench.models.resnet import RESNETS
 from kdbench.models.shufflenet import SHUFFLENETS
-from kdbench.models.vgg import VGG8_QUARTER, VGGS
+from kdbench.models.vgg import VGG7_NARROW, VGGS
 from kdbench.models.wide_resnet import WIDE_RESNETS
 
 
@@ -34,7 +34,7 @@ def kdbench_models() -> list[Model | Source]:
         *RESNETS,
         *WIDE_RESNETS,
         *VGGS,
-        VGG8_QUARTER,
+        VGG7_NARROW,
         *MOBILENETS,
         *SHUFFLENETS,
         Source(

@@ -28,7 +28,7 @@ CROSS_FAMILY = (
 SMALL = (
     ("resnet20", "resnet8"),
     ("wrn_16_2", "wrn_16_1"),
-    ("resnet20", "vgg8_quarter"),
+    ("resnet20", "vgg7_narrow"),
 )
 
 
@@ -48,7 +48,7 @@ ASSISTANTS = {
     "wrn_40_2-shufflenetv1": "resnet8x4",
     "resnet20-resnet8": "resnet14",
     "wrn_16_2-wrn_16_1": "wrn_40_1",
-    "resnet20-vgg8_quarter": "resnet14",
+    "resnet20-vgg7_narrow": "resnet14",
 }
 """Our choice: a model with a number of parameters between the teacher's and the
 student's, where there is one of their family (Mirzadeh et al. 2020 use plain ones)."""

@@ -33,6 +33,8 @@ CONVOLUTIONS = {
     19: (2, 2, 4, 4, 4),
 }
 """Depth -> convolutions in each block."""
+NARROW = (16, 32, 64, 128)
+"""A quarter of the first four widths."""
 LARGE = 64
 """Pixels on a side from which the last block, too, comes after a max pooling."""
 
@@ -42,14 +44,14 @@ def build_vgg(
 ) -> Staged:
     """A VGG for images of 8x8 and up, on which the first three poolings leave a pixel.
 
-    `widths` are the channels of each of the five blocks.
+    `widths` are the channels of each block: of the first ones, where there are fewer.
 
     Raises ValueError where the inputs are no such images.
     """
     channels = image_channels("a VGG", input_shape, smallest=8)
     large = min(input_shape[1:]) >= LARGE
     blocks = []
-    for k, (width, count) in enumerate(zip(widths, CONVOLUTIONS[depth], strict=True)):
+    for k, (width, count) in enumerate(zip(widths, CONVOLUTIONS[depth], strict=False)):
         pooled = k in (1, 2, 3) or (k == 4 and large)
         layers: list[nn.Module] = [nn.MaxPool2d(2) if pooled else nn.Identity()]
         for _ in range(count):
@@ -68,7 +70,7 @@ def build_vgg(
 
 def vgg(depth: int, name: str = "", widths: Sequence[int] = WIDTHS) -> Model:
     """The model `vgg<depth>`, of 8, 11, 13, 16 or 19 layers."""
-    counts = CONVOLUTIONS[depth]
+    counts = CONVOLUTIONS[depth][: len(widths)]
     # a pooling or nothing, then three layers for each convolution
     ends = [f"stages.{k}.{3 * n}:input" for k, n in enumerate(counts[1:])]
     return Model(
@@ -83,5 +85,6 @@ def vgg(depth: int, name: str = "", widths: Sequence[int] = WIDTHS) -> Model:
 
 VGGS = [vgg(depth) for depth in CONVOLUTIONS]
 """The VGGs of the distillation tables for CIFAR-100."""
-VGG8_QUARTER = vgg(8, "vgg8_quarter", [width // 4 for width in WIDTHS])
-"""A narrow one for a CPU."""
+VGG7_NARROW = vgg(8, "vgg7_narrow", NARROW)
+"""vgg8 without its last block and a quarter as wide, for a CPU; a ResNet has as many
+stages."""

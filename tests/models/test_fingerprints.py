@@ -11,7 +11,7 @@ from kdbench.measure.size import macs, parameters
 from kdbench.models.mobilenet import MOBILENETS
 from kdbench.models.resnet import RESNETS
 from kdbench.models.shufflenet import SHUFFLENETS
-from kdbench.models.vgg import VGG8_QUARTER, VGGS
+from kdbench.models.vgg import VGG7_NARROW, VGGS
 from kdbench.models.wide_resnet import WIDE_RESNETS
 
 ZOO = {
@@ -78,16 +78,16 @@ def test_parameters_and_macs_are_the_protocols(name):
     assert count == EXACT.get(name, count)
 
 
-def test_a_quarter_of_the_width():
-    """Five convolutions with biases and batch norm; three poolings."""
-    widths = (3, 16, 32, 64, 128, 128)
+def test_four_narrow_blocks():
+    """Four convolutions with biases and batch norm; three poolings."""
+    widths = (3, 16, 32, 64, 128)
     kernels = [9 * a * b for a, b in pairwise(widths)]
     count = sum(kernels) + 3 * sum(widths[1:]) + 128 * 100 + 100
-    sides = (32, 16, 8, 4, 4)
+    sides = (32, 16, 8, 4)
     of_macs = sum(n * side**2 for n, side in zip(kernels, sides, strict=True)) + 12800
     with torch.device("meta"):
-        model = VGG8_QUARTER.build((3, 32, 32), 100).eval()
-        assert parameters(model) == count == 258_660
+        model = VGG7_NARROW.build((3, 32, 32), 100).eval()
+        assert parameters(model) == count == 110_820
         assert macs(model, torch.zeros(1, 3, 32, 32)) == of_macs
 
 

@@ -1,6 +1,9 @@
 """Plots of the page: the words of a mark by pointer, finger and keyboard."""
 
 import pytest
+from playwright.sync_api import expect
+
+DRAWN = "() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
 
 
 @pytest.fixture
@@ -9,9 +12,10 @@ def figure():
 
 
 def middle(page, figure, number):
-    """Where a mark is on the screen."""
+    """Where a mark is on the screen, when it has been scrolled there and drawn."""
     mark = page.locator(f"{figure} [data-tip]").nth(number)
     mark.scroll_into_view_if_needed()
+    page.evaluate(DRAWN)
     box = mark.bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
@@ -20,16 +24,16 @@ def test_the_words_of_a_mark_beside_the_pointer(page, figure, nasty):
     x, y = middle(page, figure, 2)
     page.mouse.move(x, y)
     tip = page.locator("#tip")
-    assert tip.inner_text() == nasty
+    expect(tip).to_have_text(nasty)
     assert page.locator(f"{figure} .on").count() == 1
     box = tip.bounding_box()
     assert abs(box["y"] + box["height"] / 2 - y) < 60
     assert box["x"] + box["width"] <= 1280
     x, y = middle(page, figure, 0)
     page.mouse.move(x, y + 4)  # a line of half a point is hard to hit
-    assert tip.inner_text() == "line"
+    expect(tip).to_have_text("line")
     page.mouse.move(x, y + 30)
-    assert tip.is_hidden()
+    expect(tip).to_be_hidden()
     assert page.locator(f"{figure} .on").count() == 0
 
 
