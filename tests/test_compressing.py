@@ -18,6 +18,8 @@ from kdbench.selections import parse_selection
 from kdbench.session import Session
 from kdbench.stopping import Stopping
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = """
 import copy, dataclasses, torch
 from kdbench import Compression, UserError, hookimpl
@@ -156,7 +158,6 @@ def test_compressing_changes_no_bit_of_what_is_not_compressed(
         assert helpers["bits"](record) == helpers["bits"](same)
 
 
-@pytest.mark.slow
 def test_a_tuned_student_that_was_stopped_gets_the_same_bits(
     finished, compressing, helpers, tmp_path
 ):

@@ -16,6 +16,8 @@ from kdbench.plugins_cli import loads_plugins
 from kdbench.records import Record
 from kdbench.store import load, write_record
 
+pytestmark = pytest.mark.slow
+
 app = typer.Typer()
 loads_plugins(app)(reproduce_cli.reproduce)
 
@@ -139,7 +141,6 @@ def test_a_compressed_student_is_made_of_a_new_one(published):
     assert "/kd/int8_weights#" in cell["cell"]
 
 
-@pytest.mark.slow
 def test_so_is_one_that_was_trained_further(plugged, run_digits, tmp_path):
     chosen = {"pairs": ["digits-conv"], "strategies": ["kd/half/int8_weights"]}
     run_digits(tmp_path, plugged, **chosen)
@@ -213,7 +214,6 @@ def test_elsewhere_the_interval_judges(published):
     assert whole["cells"][0]["verdict"] == "outside"
 
 
-@pytest.mark.slow
 def test_as_many_threads_as_on_record_are_used(published):
     """Trained on one, said to be two: what is new is on two, and compared as such."""
     edit(published, lambda one: {"environment": one.environment | {"threads": 2}})
@@ -336,7 +336,6 @@ def test_interrupted_it_tells_what_is_done(published, monkeypatch):
     assert "interrupted: 3 of 4 not done" in text
 
 
-@pytest.mark.slow
 def test_in_worker_processes_the_bits_are_the_same(trained, plugged):
     result = CliRunner().invoke(app, [str(trained), "-s", "scratch,kd/int8_weights"])
     assert result.exit_code == 0, result.output

@@ -24,6 +24,8 @@ from kdbench.session import Session
 from kdbench.settings import Meddled, kept, put_back, settings
 from kdbench.tasks import Task
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = """
 import sys
 from dataclasses import dataclass

@@ -17,6 +17,8 @@ from kdbench.records import Recipe
 from kdbench.session import Session
 from kdbench.store import load
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = """
 from dataclasses import dataclass
 from copy import deepcopy
@@ -205,7 +207,6 @@ def test_of_several_heads_only_the_numbers_are_standardised():
     torch.testing.assert_close(feed.restored(outputs)[:, 10], raw[:, 1])
 
 
-@pytest.mark.slow
 def test_a_student_without_gradients_fits_the_strategys_target(run):
     labels = ["scratch", "kd", "hard_pseudo_label", "label_smoothing", "ensemble_kd"]
     records = run("digits", "net-centroids", *labels)
