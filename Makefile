@@ -33,7 +33,7 @@ APART := tests/test_cifar_pairs.py tests/test_museum.py tests/conformance tests/
 	tests/scaffold tests/test_exporting.py tests/test_hook_docs.py tests/test_tutorial.py \
 	tests/test_frozen.py tests/data plugins/kdbench-sklearn/tests \
 	tests/test_reproduce_cli.py tests/engine/test_tasks.py tests/test_compressing.py \
-	tests/engine/test_guards.py
+	tests/engine/test_guards.py tests/test_every_strategy.py tests/test_strategies.py
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow $(addprefix --ignore ,$(APART))

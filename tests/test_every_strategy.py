@@ -28,7 +28,7 @@ ELSEWHERE = {"teacher_features", "patient_kd", "tinybert_attention"}
 """Strategies whose students are not those of digits."""
 
 
-NAMES = tuple(text.replace("_epochs=3", "_epochs=1") for text in ALL.strategies)
+NAMES = tuple(text.replace("_epochs=2", "_epochs=1") for text in ALL.strategies)
 
 
 def suite(**changes):
