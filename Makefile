@@ -51,7 +51,7 @@ bench: .venv/installed-dev
 # (minutes) DRAW=42 DATA=DIR (or KDBENCH_DATA). What needs data that are not there is
 # left out, and said.
 reference-check: .venv/installed
-	$(BIN)/kdbench reproduce results/reference $(if $(DATA),--data-dir "$(DATA)") \
+	@$(BIN)/kdbench reproduce results/reference $(if $(DATA),--data-dir "$(DATA)") \
 		$(if $(CELLS),--cells $(CELLS)) $(if $(BUDGET),--budget $(BUDGET)) \
 		$(if $(DRAW),--draw $(DRAW))
 
