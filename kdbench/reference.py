@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from kdbench.api import UserError
@@ -108,7 +109,7 @@ def _row(path: Path, results: Results, folder: Path) -> str:
         str(len(strategies)),
         str(len(seeds)),
         ", ".join(word for word in told if not word.startswith("0 ")),
-        _hours(results),
+        _trained(results),
         command if _title(path.name) else "no suite of this name is installed",
     )
     return f"| {' | '.join(cells)} |"
@@ -116,12 +117,11 @@ def _row(path: Path, results: Results, folder: Path) -> str:
 
 def _data(students: Sequence[Record]) -> str:
     """The option that names the data's folder, where they need one."""
-    host = Host()
     names = {record.run.dataset for record in students}
-    return " --data-dir DATA" if any(host.dataset(n).locate for n in names) else ""
+    return " --data-dir DATA" if any(_host().dataset(n).locate for n in names) else ""
 
 
-def _hours(results: Results) -> str:
+def _trained(results: Results) -> str:
     """The processes' time, as shared in lockstep, and had each run been alone."""
     costs = [record.cost for record in results.records]
     shared = sum(cost.get("train_shared_s") or 0.0 for cost in costs)
@@ -137,9 +137,15 @@ def _links(report: Path, folder: Path) -> str:
     return ", ".join(links) or "no report"
 
 
+@cache
+def _host() -> Host:
+    return Host()
+
+
+@cache
 def _title(name: str) -> str:
     """The title of the suite of this name, "" where there is none."""
-    files = {offer.thing.name: offer.thing.path for offer in Host().all("suites")}
+    files = {offer.thing.name: offer.thing.path for offer in _host().all("suites")}
     return read_suite(files[name]).title if name in files else ""
 
 
