@@ -18,6 +18,7 @@ uniform ones, of length 1 in the mean).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,34 @@ from kdbench import Batch, Strategy, Tapped, label_loss
 from kdbench_feature_matching.geometry import unit
 
 EPS = 1e-7
+
+FEW = 16
+"""Of so many times more items, the rows that were drawn are looked up one by one."""
+
+
+class Lookup(torch.autograd.Function):
+    """<q_b, memory[k]> (B, M) of the rows k in `seen` (B, M), which are never copied.
+
+    The gradient is that of q (B, dim); the memory (N, dim) has none. A weighted sum of
+    rows is one embedding bag, and the products are the gradient of its weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, memory: Tensor, seen: Tensor) -> Tensor:
+        ctx.save_for_backward(memory, seen)
+        with torch.enable_grad():
+            weights = q.new_zeros(seen.shape, requires_grad=True)
+            total = F.embedding_bag(
+                seen, memory, per_sample_weights=weights, mode="sum"
+            )
+            (products,) = torch.autograd.grad(total, weights, q)
+        return products
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        memory, seen = ctx.saved_tensors
+        q = F.embedding_bag(seen, memory, per_sample_weights=gradient, mode="sum")
+        return q, None, None
 
 
 def nce_loss(log_ratio: Tensor, own: Tensor, counts: Tensor | float) -> Tensor:
@@ -86,16 +115,19 @@ class Memory(nn.Module):
     def contrast(self, e: Tensor, seen: Tensor, temperature: float) -> Tensor:
         """Both NCEs (2,) of (2, B, dim) to the items `seen` (B, 1 + K); may set Z."""
         items, noise = len(self.by_class), (seen.shape[1] - 1) / len(self.by_class)
-        # One product with all items is 9 times as fast as K rows for each. The e of the
-        # teacher is first, as it meets the student's past.
-        scores = e.flip(0) / temperature @ self.past.mT  # (2, B, N)
-        counts, own = scores.new_ones(()), seen[:, :1]
+        # The e of the teacher is first, as it meets the student's past.
+        q = e.flip(0) / temperature
+        counts, own = q.new_ones(()), torch.zeros_like(seen[:, :1])
         if seen.shape[1] > items:  # every item once, and how often it was drawn
+            scores, own = q @ self.past.mT, seen[:, :1]  # (2, B, N)
             counts = scores.new_zeros(scores.shape[1:])
             counts.scatter_add_(1, seen, scores.new_ones(seen.shape))
+        elif seen.shape[1] * FEW > items:
+            scores = (q @ self.past.mT).gather(2, seen.expand(2, *seen.shape))
         else:
-            scores = scores.gather(2, seen.expand(2, *seen.shape))
-            own = torch.zeros_like(own)
+            sides = zip(q, self.past, strict=True)
+            rows = [Lookup.apply(*s, seen) for s in sides]  # type: ignore[no-untyped-call]
+            scores = torch.stack(rows)
         # A GPU is not asked whether Z is set: the program would have to wait for it.
         if self.log_z.device.type != "cpu" or self.log_z.isneginf().any():
             start = (scores.detach() + counts.log()).logsumexp((1, 2)).flip(0)

@@ -7,7 +7,7 @@ import kdbench_feature_matching.crd
 import pytest
 import torch
 import torch.nn.functional as F
-from kdbench_feature_matching.crd import ContrastiveDistillation, Memory
+from kdbench_feature_matching.crd import ContrastiveDistillation, Lookup, Memory
 from torch import nn
 
 from kdbench import Tapped, UserError
@@ -18,11 +18,11 @@ TARGETS = torch.tensor([0, 2, 1, 0, 3, 2, 2, 0, 1, 3, 0])
 FEW = ContrastiveDistillation(negatives=7, dim=5)
 
 
-def prepared(given, strategy=FEW, **options):
+def prepared(given, strategy=FEW, targets=TARGETS, **options):
     logits = {"logits": (4,)}
     sides = [Tapped("net", {**s, **logits}, nn.Identity()) for s in (STUDENT, TEACHER)]
     torch.manual_seed(0)
-    adapters = strategy.adapters(replace(sides[0], targets=TARGETS), sides[1])
+    adapters = strategy.adapters(replace(sides[0], targets=targets), sides[1])
     batch = given.batch(
         student_shapes=STUDENT, teacher_shapes=TEACHER, adapters=adapters, **options
     )
@@ -59,14 +59,16 @@ def reference(memory, features, seen, temperature, z=(None, None)):
     return total
 
 
-def both(module, given, *, items=4, temperature=0.07, z=None, times=1):
+def both(module, given, *, items=4, temperature=0.07, z=None, times=1, copies=1):
     """The fast and the slow loss as functions of the two sides' features."""
-    memory = prepared(given, items=items).adapters.double()
+    targets = TARGETS.repeat(copies)
+    memory = prepared(given, items=items, targets=targets).adapters.double()
     if z is not None:
         memory.log_z.copy_(torch.tensor(z).log())
-    twin = module.Memory((6, 9), TARGETS, 4, 5)
+    twin = module.Memory((6, 9), targets, 4, 5)
     seen = torch.tensor([[8, 1, 3, 3, 0], [1, 0, 8, 2, 4], [4, 0, 1, 2, 3]])[:items]
-    seen = torch.cat([seen[:, :1], *[seen[:, 1:]] * times], 1)  # a few draws or many
+    others = seen[:, 1:] + len(targets) - len(TARGETS)
+    seen = torch.cat([seen[:, :1], *[others] * times], 1)  # a few draws or many
 
     def fast(student, teacher):
         twin.load_state_dict(memory.state_dict())
@@ -82,11 +84,33 @@ def both(module, given, *, items=4, temperature=0.07, z=None, times=1):
 
 @pytest.mark.parametrize("items", [1, 3])
 @pytest.mark.parametrize("z", [None, (30.0, 2.0)], ids=str)
-@pytest.mark.parametrize(("temperature", "times"), [(0.07, 1), (1.0, 1), (0.07, 3)])
-def test_matches_the_definition(given, assert_same, items, z, temperature, times):
-    """Also where more negatives are drawn than there are items."""
-    given_z = {"items": items, "z": z, "temperature": temperature, "times": times}
-    assert_same(*both(kdbench_feature_matching.crd, given, **given_z))
+@pytest.mark.parametrize(
+    "draws",
+    [
+        {"temperature": 0.07},
+        {"temperature": 1.0},
+        {"times": 3},  # more negatives than there are items
+        {"copies": 10},  # so few that they are looked up
+    ],
+    ids=str,
+)
+def test_matches_the_definition(given, assert_same, items, z, draws):
+    assert_same(*both(kdbench_feature_matching.crd, given, items=items, z=z, **draws))
+
+
+def test_few_rows_are_looked_up_and_their_gradient_is_right(given, monkeypatch):
+    q, memory = given.normal(4, 5).requires_grad_(), given.normal(110, 5)
+    seen = torch.randint(110, (4, 6), generator=torch.Generator().manual_seed(0))
+    seen[:, 2] = seen[:, 1]  # drawn twice
+    assert torch.autograd.gradcheck(lambda q: Lookup.apply(q, memory, seen), q)
+    torch.testing.assert_close(
+        Lookup.apply(q, memory, seen), (q @ memory.mT).gather(1, seen)
+    )
+    called, real = [], Lookup.apply
+    monkeypatch.setattr(Lookup, "apply", lambda *a: called.append(a) or real(*a))
+    fast, _, *features = both(kdbench_feature_matching.crd, given, items=3, copies=10)
+    fast(*features)
+    assert len(called) == 2
 
 
 @pytest.mark.parametrize(
@@ -101,11 +125,11 @@ def test_matches_the_definition(given, assert_same, items, z, temperature, times
         ("positive = log_ratio.gather", "positive = -log_ratio.gather"),
     ],
 )
-@pytest.mark.parametrize("times", [1, 3])
-def test_mistakes_are_noticed(given, assert_same, right, wrong, times):
+@pytest.mark.parametrize("draws", [{}, {"times": 3}, {"copies": 10}], ids=str)
+def test_mistakes_are_noticed(given, assert_same, right, wrong, draws):
     module = mutated(kdbench_feature_matching.crd, right, wrong)
     with pytest.raises(AssertionError):
-        assert_same(*both(module, given, items=3, times=times))
+        assert_same(*both(module, given, items=3, **draws))
 
 
 def test_negatives_are_spread_evenly_over_the_other_classes(given):
