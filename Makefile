@@ -30,7 +30,7 @@ test: .venv/installed-dev
 
 # Tests that share nothing, of which every core can take the next.
 APART := tests/test_cifar_pairs.py tests/test_museum.py tests/conformance tests/stats \
-	tests/scaffold tests/test_exporting.py tests/test_hook_docs.py tests/test_tutorial.py \
+	tests/scaffold tests/exporting tests/test_hook_docs.py tests/test_tutorial.py \
 	tests/test_frozen.py tests/data plugins/kdbench-sklearn/tests \
 	tests/test_reproduce_cli.py tests/engine/test_tasks.py tests/test_compressing.py \
 	tests/engine/test_guards.py tests/test_every_strategy.py tests/test_strategies.py
@@ -75,8 +75,7 @@ results: .venv/installed
 	done; if [ $$# -gt 1 ]; then \
 		$(BIN)/kdbench report "$$@" --to $${kind}report $(PUBLISHED) > /dev/null; \
 		echo $${kind}report; fi; set --; done
-	$(BIN)/python -m kdbench.reference results > results/README.md.new
-	@mv results/README.md.new results/README.md
+	$(BIN)/python -m kdbench.reference results
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kdbench.api import UserError
-from kdbench.reference import page
+from kdbench.reference import lighten, page
 from kdbench.store import write_record
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,23 @@ def test_only_a_teacher_yet(make, tmp_path):
     folder.mkdir(parents=True)
     write_record(folder, make.teacher())
     assert "No student has been trained yet." in page(tmp_path)
+
+
+def test_pictures_are_made_light_once_and_look_the_same(tmp_path):
+    colours = np.full((400, 300, 4), 255, np.uint8)  # opaque
+    colours[..., 1] = np.linspace(0, 255, 400)[:, None]
+    path = tmp_path / "plots" / "a.png"
+    path.parent.mkdir()
+    Image.fromarray(colours).save(path)
+    lighten(tmp_path)
+    light = path.read_bytes()
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        assert picture.size == (300, 400)
+        apart = np.asarray(picture.convert("RGB")).astype(int) - colours[..., :3]
+    assert np.abs(apart).max() <= 2
+    lighten(tmp_path)
+    assert path.read_bytes() == light
 
 
 @pytest.mark.slow
