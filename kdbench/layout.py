@@ -101,7 +101,7 @@ class Layout:
             label="teacher",
             params={},
             seed=seed,
-            recipe=part.recipe.of(model),
+            recipe=part.recipe.of_teacher(model),
             teacher_runs=(),
             code=self._code(scratch, dataset, model),
         )

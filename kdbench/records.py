@@ -53,8 +53,8 @@ class Recipe(Strict):
     `image_size` are in pixels, `rand_augment` is (operations, magnitude of 10), `rise`
     the share of the training in which the learning rate of "one-cycle" grows.
     `validation` is the share of the training items that is held out of training, the
-    same for every seed. `stack`
-    trains multi-layer perceptrons of one kind as one, which changes results by rounding
+    same for every seed. `teacher_epochs` are those of teachers, where they are not those
+    of students; milestones move along. `stack` trains multi-layer perceptrons of one kind as one, which changes results by rounding
     and makes it depend on who is there; `deterministic` keeps a GPU to algorithms that
     add up in one order.
     """
@@ -82,6 +82,7 @@ class Recipe(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     stack: bool = False
     deterministic: bool = False
+    teacher_epochs: int | None = Field(default=None, ge=1)
 
     @field_validator("lr_by_model")
     @classmethod
@@ -114,16 +115,22 @@ class Recipe(Strict):
         A tenth of the learning rate by the same schedule, over so many epochs, or a
         third of them.
         """
-        epochs = epochs or max(1, round(self.epochs / 3))
-        milestones = (round(m * epochs / self.epochs) for m in self.milestones)
-        return self.model_copy(
+        return self._lasting(epochs or max(1, round(self.epochs / 3))).model_copy(
             update={
-                "epochs": epochs,
                 "lr": self.lr / 10,
                 "lr_by_model": {m: lr / 10 for m, lr in self.lr_by_model.items()},
-                "milestones": tuple(milestones),
             }
         )
+
+    def of_teacher(self, model: str) -> Recipe:
+        """The recipe by which this teacher is trained."""
+        return self.of(model)._lasting(self.teacher_epochs or self.epochs)
+
+    def _lasting(self, epochs: int) -> Recipe:
+        """The recipe over so many epochs, with its milestones at the same shares."""
+        milestones = tuple(round(m * epochs / self.epochs) for m in self.milestones)
+        changes = {"epochs": epochs, "milestones": milestones, "teacher_epochs": None}
+        return self.model_copy(update=changes)
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate after `epoch` epochs (a fraction inside an epoch).
@@ -147,7 +154,7 @@ class Recipe(Strict):
 
         So records from before keep their ids.
         """
-        names = ("stack", "deterministic", "validation")
+        names = ("stack", "deterministic", "validation", "teacher_epochs")
         later = {k for k in names if not getattr(self, k)}
         return self.model_dump(mode="json", exclude=later)
 
@@ -165,9 +172,12 @@ class Recipe(Strict):
         bits += ", stacked students" if self.stack else ""
         bits += ", deterministic algorithms" if self.deterministic else ""
         bits += f", {self.validation:.0%} held out" if self.validation else ""
+        epochs = f"{self.epochs} epochs"
+        if self.teacher_epochs:
+            epochs += f" (teachers: {self.teacher_epochs})"
         return (
-            f"{self.epochs} epochs, batch {self.batch_size}, {self.optimiser} lr "
-            f"{rates} ({schedule}), momentum {self.momentum:g}, weight decay "
+            f"{epochs}, batch {self.batch_size}, {self.optimiser} lr {rates} "
+            f"({schedule}), momentum {self.momentum:g}, weight decay "
             f"{self.weight_decay:g}, {self._augmentation()} augmentation{bits}"
         )
 
