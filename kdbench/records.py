@@ -53,10 +53,10 @@ class Recipe(Strict):
     `image_size` are in pixels, `rand_augment` is (operations, magnitude of 10), `rise`
     the share of the training in which the learning rate of "one-cycle" grows.
     `validation` is the share of the training items that is held out of training, the
-    same for every seed. `teacher_epochs` are those of teachers, where they are not those
-    of students; milestones move along. `stack` trains multi-layer perceptrons of one kind as one, which changes results by rounding
-    and makes it depend on who is there; `deterministic` keeps a GPU to algorithms that
-    add up in one order.
+    same for every seed. `teacher_epochs` are those of teachers, where students have
+    others; milestones move along. `stack` trains multi-layer perceptrons of one kind as
+    one, which changes results by rounding and makes it depend on who is there;
+    `deterministic` keeps a GPU to algorithms that add up in one order.
     """
 
     epochs: int = Field(default=240, ge=1)

@@ -121,6 +121,24 @@ def test_a_model_learns_at_its_own_rate_and_the_id_knows_only_that(plan_of):
     assert teachers[0] == teachers[1]
 
 
+def test_teachers_are_trained_as_long_as_the_suite_says(plan_of):
+    grid = {"strategies": ["kd"], "pairs": ["digits-mlp"]}
+    plain, longer = (
+        runs_of(plan_of(**grid, epochs=4, milestones=(2, 3), schedule="step", **more))
+        for more in ({}, {"teacher_epochs": 10})
+    )
+    [teacher] = {r.id: r for r in longer if r.is_teacher}.values()
+    same = {"teacher_epochs": None}
+    assert teacher.recipe.epochs == 10
+    assert teacher.recipe.milestones == (5, 8)
+    for run, before in zip(longer, plain, strict=True):
+        assert run.id != before.id
+        if not run.is_teacher:
+            assert run.recipe.model_copy(update=same) == before.recipe
+            assert run.recipe.sentence().startswith("4 epochs (teachers: 10), batch")
+    assert teacher.recipe.sentence().startswith("10 epochs, batch")
+
+
 def test_a_rate_of_a_model_that_does_not_exist_is_said(plan_of):
     with pytest.raises(UserError, match="did you mean 'lenet'"):
         plan_of(lr_by_model={"lenett": 0.1})

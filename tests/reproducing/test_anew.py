@@ -91,6 +91,7 @@ def test_whatever_a_suite_can_ask_for(record, tmp_path):
         seeds=2,
         recipe=Recipe(
             epochs=6,
+            teacher_epochs=9,
             lr=0.02,
             lr_by_model={"convnet_32": 0.03, "convnet_6": 0.01, "convnet_16": 0.04},
             milestones=(3,),
