@@ -65,16 +65,18 @@ check: test lint slow
 docs: .venv/installed-dev
 	$(BIN)/python -m kdbench.catalogue > docs/strategies.md
 
-# What git keeps of the reports is small: no PDF, no LaTeX, and of the plots only PNG.
-PUBLISHED := -f html -f markdown -f csv -f plots
-
+# What git keeps is small: tables and plots of each suite as Markdown and PNG, of all of
+# a machine class together the page, CSV files and the plots over all settings.
 results: .venv/installed
-	@set -e; for kind in results/reference/*/; do for suite in $$kind*/; do \
-		case $$suite in */report/) continue;; esac; set -- "$$@" $$suite; \
-		$(BIN)/kdbench report $$suite $(PUBLISHED) > /dev/null; echo "$$suite"report; \
-	done; if [ $$# -gt 1 ]; then \
-		$(BIN)/kdbench report "$$@" --to $${kind}report $(PUBLISHED) > /dev/null; \
-		echo $${kind}report; fi; set --; done
+	@set -e; for kind in results/reference/*/; do \
+		for suite in $$kind*/; do \
+			case $$suite in */report/) continue;; esac; set -- "$$@" $$suite; \
+			$(BIN)/kdbench report $$suite -f markdown -f plots > /dev/null; \
+			echo "$$suite"report; \
+		done; \
+		$(BIN)/kdbench report "$$@" --to $${kind}report -f html -f csv -f plots > /dev/null; \
+		echo $${kind}report; set --; \
+	done
 	$(BIN)/python -m kdbench.reference results
 
 clean:

@@ -63,9 +63,9 @@ def _class(kind: Path, suites: Mapping[str, Results], folder: Path) -> Iterator[
     for name, results in suites.items():
         yield _row(kind / name, results, folder)
     yield TRAINED
+    yield f"All settings on one page: {_links(kind / 'report', folder)}.\n"
     if len(suites) > 1:
         yield f"### {kind.name}: all together\n"
-        yield f"{_links(kind / 'report', folder)}.\n"
         yield from _findings(load([kind / name for name in suites]))
     for name, results in suites.items():
         yield f"### {kind.name}: {name}\n"
