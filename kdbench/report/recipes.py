@@ -76,6 +76,8 @@ def _imagenet(ours: Recipe) -> Recipe:
 def _departures(ours: Recipe, theirs: Recipe) -> list[str]:
     """Each field that differs, such as "epochs 30 (theirs 240)"."""
     a, b = ours.model_dump(), theirs.model_dump()
+    if ours.teacher_epochs:
+        b["teacher_epochs"] = theirs.epochs
     skipped = {"lr_by_model", "rise"}
     if ours.schedule != theirs.schedule:
         skipped |= {"milestones", "gamma"}

@@ -69,3 +69,11 @@ def test_an_unlike_schedule_is_named_without_its_milestones():
     entry = known.cells("cifar100", "resnet56-resnet20")["kd"][0]
     ours = FIELD.model_copy(update={"schedule": "cosine", "milestones": (1,)})
     assert unlike(entry, ours) == "schedule cosine (theirs step)"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "says"), [(240, ""), (20, "teacher epochs 20 (theirs 240)")]
+)
+def test_the_teachers_epochs_are_held_against_the_fields(epochs, says):
+    entry = known.cells("cifar100", "resnet56-resnet20")["kd"][0]
+    assert unlike(entry, FIELD.model_copy(update={"teacher_epochs": epochs})) == says
