@@ -116,17 +116,21 @@ class Column:
 
 
 def tradeoff_plots(sections: Sequence[Section]) -> list[Plot]:
-    """One plot for each dataset and recipe and each cost that differs."""
+    """One plot for each dataset and recipe and each cost that differs.
+
+    Those of a dataset with several recipes bear their first pair's name.
+    """
     groups: dict[tuple[str, str, str], list[Section]] = defaultdict(list)
     for section in sections:
         dataset, _, recipe, protocol = section.setting
         groups[dataset, recipe, protocol].append(section)
     plots: list[Plot | None] = []
-    for (dataset, recipe, _), group in groups.items():
+    for (dataset, *_), group in groups.items():
         several = sum(key[0] == dataset for key in groups) > 1
-        stem = f"overall-{_slug(f'{dataset}-{recipe}' if several else dataset)}"
+        stem = f"overall-{group[0].slug if several else _slug(dataset)}"
+        name = formats.listed([s.title for s in group], most=1) if several else dataset
         what = "accuracy" if group[0].sign > 0 else "error"
-        title = f"{dataset}: {what} against"
+        title = f"{name}: {what} against"
         plots += [
             _column_plot(group, cost, f"{stem}-{cost.name}", f"{title} {cost.title}")
             for cost in _costs(group)

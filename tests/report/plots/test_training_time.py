@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from kdbench.records import Recipe
 from kdbench.report.plots.tradeoff import tradeoff_plots
 from kdbench.report.sections import sections
 from kdbench.report.training_cost import cost_table, relative
@@ -87,6 +88,31 @@ def test_each_pair_is_a_panel_with_a_front_of_its_own(make):
     for k, axes in enumerate(figure.axes):
         (step,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
         assert list(step.get_ydata()) == [80 + k, 83 + k, 83 + k]
+
+
+def test_two_recipes_on_one_dataset_have_plots_that_tell_them_apart(make):
+    records = [
+        make.record(
+            label,
+            0,
+            top1,
+            run={"pair": pair, "recipe": Recipe(lr=lr)},
+            cost={"train_s": seconds},
+        )
+        for pair, lr in (("pair-a", 0.05), ("pair-b", 0.01), ("pair-c", 0.01))
+        for label, top1, seconds in (("scratch", 80.0, 10.0), ("kd", 85.0, 12.0))
+    ]
+    plots = tradeoff_plots(sections(make.results(*records)))
+    assert [(plot.stem, plot.title) for plot in plots] == [
+        (
+            "overall-digits-pair-a-training",
+            "digits / pair-a: accuracy against training time",
+        ),
+        (
+            "overall-digits-pair-b-training",
+            "digits / pair-b, digits / pair-c: accuracy against training time",
+        ),
+    ]
 
 
 def test_those_far_below_are_an_arrowhead_that_names_them(make):
