@@ -172,7 +172,12 @@ def lighten(folder: Path) -> None:
         with Image.open(path) as picture:
             if picture.mode == "P":
                 continue
-            few = picture.convert("RGB").quantize(dither=Image.Dither.NONE)
+            few = picture.convert("RGB").quantize(
+                # keeps colours that only a colour bar has
+                method=Image.Quantize.MAXCOVERAGE,
+                kmeans=5,
+                dither=Image.Dither.NONE,
+            )
         few.save(path, optimize=True)
 
 

@@ -98,6 +98,19 @@ def test_pictures_are_made_light_once_and_look_the_same(tmp_path):
     assert path.read_bytes() == light
 
 
+def test_colours_that_few_pixels_have_survive(tmp_path):
+    """Those of a colour bar, beside many thousands of others."""
+    shades = np.linspace([127, 60, 8], [255, 255, 255], 300)
+    picture = np.linspace(0, 1, 400)[:, None, None] * shades
+    picture[396:] = np.linspace([255, 255, 255], [45, 0, 75], 300)
+    path = tmp_path / "a.png"
+    Image.fromarray(picture.astype(np.uint8)).save(path)
+    lighten(tmp_path)
+    with Image.open(path) as light:
+        bar = np.asarray(light.convert("RGB"))[396:].astype(int)
+    assert np.abs(bar - picture[396:]).max() <= 10
+
+
 @pytest.mark.slow
 def test_the_committed_page_is_that_of_the_committed_records():
     """`make results` writes it; so nothing on it was typed by hand."""
