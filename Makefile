@@ -71,11 +71,11 @@ results: .venv/installed
 	@set -e; for kind in results/reference/*/; do \
 		for suite in $$kind*/; do \
 			case $$suite in */report/) continue;; esac; set -- "$$@" $$suite; \
-			rm -rf "$$suite"report; \
+			rm -rf "$${suite}report"; \
 			$(BIN)/kdbench report $$suite -f markdown -f plots > /dev/null; \
 			echo "$$suite"report; \
 		done; \
-		rm -rf $${kind}report; \
+		rm -rf "$${kind}report"; \
 		$(BIN)/kdbench report "$$@" --to $${kind}report -f html -f csv -f plots > /dev/null; \
 		echo $${kind}report; set --; \
 	done
