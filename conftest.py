@@ -1,10 +1,13 @@
-"""What all tests share, the plugins' too: none uses the user's own cache."""
+"""What all tests share, the plugins' too: own caches, and seeded generators."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,3 +23,11 @@ def _own_cache(
 ) -> None:
     """Teachers and decoded images of one test are no other's."""
     monkeypatch.setenv("KDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """What a test draws from a global generator depends on no test before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the one that others may draw from
+    torch.manual_seed(0)

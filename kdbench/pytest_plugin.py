@@ -6,7 +6,7 @@ asks for a fixture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,11 +32,12 @@ def check_plugin() -> Callable[..., None]:
 
 
 @pytest.fixture
-def given() -> Given:
-    """Builds batches by hand (`kdbench.testing.Given`)."""
+def given() -> Iterator[Given]:
+    """Builds batches by hand (`kdbench.testing.Given`); torch's generator is seeded."""
     from kdbench.testing import seeded
 
-    return seeded()
+    with seeded() as batches:
+        yield batches
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from kdbench.plugins import Host
 from kdbench.records import Record
 from kdbench.report.document import build
 from kdbench.report.markdown import paragraph
+from kdbench.report.provenance import recipe
+from kdbench.report.sections import sections
 from kdbench.reproducing.judging import BITS
 from kdbench.store import Results, load
 
@@ -69,7 +71,8 @@ def _class(kind: Path, suites: Mapping[str, Results], folder: Path) -> Iterator[
         yield from _findings(load([kind / name for name in suites]))
     for name, results in suites.items():
         yield f"### {kind.name}: {name}\n"
-        yield f"{_title(name) or name}. {_recipe(results)}.\n"
+        trained = recipe(sections(results)) or "No student has been trained yet"
+        yield f"{_title(name) or name}. {paragraph(trained)}.\n"
         yield from _findings(results)
         for part in build(results).parts:
             yield from (f"- {paragraph(text)}" for text in part.sentences)
@@ -149,13 +152,6 @@ def _title(name: str) -> str:
     """The title of the suite of this name, "" where there is none."""
     files = {offer.thing.name: offer.thing.path for offer in _host().all("suites")}
     return read_suite(files[name]).title if name in files else ""
-
-
-def _recipe(results: Results) -> str:
-    """How the students were trained, one sentence for each recipe."""
-    students = [record.run for record in results.records if not record.run.is_teacher]
-    recipes = dict.fromkeys(run.table_recipe.sentence() for run in students)
-    return ". ".join(recipes) or "No student has been trained yet"
 
 
 def _findings(results: Results) -> Iterator[str]:

@@ -239,9 +239,12 @@ def leaves(outputs: Outputs) -> list[Tensor]:
     return [outputs.logits, *outputs.features.values()]
 
 
-def seeded() -> Given:
-    """What the fixture `given` gives."""
-    return Given(torch.Generator().manual_seed(0))
+@contextmanager
+def seeded() -> Iterator[Given]:
+    """What the fixture `given` gives; what adapters draw meanwhile is seeded too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(1)
+        yield Given(torch.Generator().manual_seed(0))
 
 
 def comparing(record_property: Callable[[str, object], None]) -> Callable[..., None]:
@@ -302,8 +305,9 @@ def training(given: Given) -> Callable[..., None]:
 
 
 @pytest.fixture
-def given() -> Given:
-    return seeded()
+def given() -> Iterator[Given]:
+    with seeded() as batches:
+        yield batches
 
 
 @pytest.fixture

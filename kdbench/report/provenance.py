@@ -21,12 +21,11 @@ def facts(results: Results, sections: list[Section]) -> Facts:
     statuses = Counter(record.status for record in results.records)
     times = sorted(record.finished_at for record in results.records)
     ends = dict.fromkeys(map(_minute, (*times[:1], *times[-1:])))
-    recipes = dict.fromkeys(section.recipe.sentence() for section in sections)
     seeds = sorted({seed for section in sections for seed in section.seeds})
     return (
         ("Protocol version", ", ".join(sorted({run.protocol for run in runs}))),
         ("Engine version", ", ".join(sorted({str(run.engine) for run in runs}))),
-        ("Recipe", "; ".join(recipes) or formats.MISSING),
+        ("Recipe", recipe(sections) or formats.MISSING),
         ("Seeds", ", ".join(str(seed) for seed in seeds) or formats.MISSING),
         ("Runs", ", ".join(f"{n} {status}" for status, n in sorted(statuses.items()))),
         ("Finished between", " and ".join(ends) or formats.MISSING),
@@ -34,6 +33,16 @@ def facts(results: Results, sections: list[Section]) -> Facts:
         ("Damaged files left out", str(len(results.damaged))),
         ("Records without a checksum", str(results.unsealed)),
     )
+
+
+def recipe(sections: list[Section]) -> str:
+    """How the students were trained; of several recipes each with its settings."""
+    settings: dict[str, list[str]] = {}
+    for section in sections:
+        settings.setdefault(section.recipe.sentence(), []).append(section.title)
+    if len(settings) == 1:
+        return next(iter(settings))
+    return "; ".join(f"{', '.join(of)}: {words}" for words, of in settings.items())
 
 
 def _minute(time: str) -> str:

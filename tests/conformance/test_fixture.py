@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from kdbench_soft_targets.kd import SoftTargets
 
 import kdbench.testing
@@ -17,7 +18,7 @@ from kdbench.conformance import targets
 from kdbench.conformance.checks import Check, checks_of
 from kdbench.conformance.trainings import Subject
 from kdbench.loading import import_file
-from kdbench.testing import CHECKS
+from kdbench.testing import CHECKS, seeded
 
 MUSEUM = Path(__file__).parents[1] / "museum"
 DESCRIBED = ("cited", "typed", "documented", "round-trip", "plain-names")
@@ -93,6 +94,16 @@ heavy = {"torch", "numpy", "pandas", "pydantic", "kdbench.testing", "kdbench.api
 assert not heavy & {*sys.modules}, heavy & {*sys.modules}
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_adapters_draw_is_seeded_and_then_as_before():
+    before = torch.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with seeded() as given:
+            drawn.append((given.normal(3), torch.nn.Linear(3, 2).weight))
+        torch.testing.assert_close(torch.get_rng_state(), before)
+    torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=0)
 
 
 def test_the_names_of_all_checks():

@@ -72,6 +72,20 @@ def test_a_folder_without_results(tmp_path):
         page(tmp_path)
 
 
+def test_of_two_recipes_each_names_its_settings(make, tmp_path):
+    folder = tmp_path / "reference" / "h200" / "mine"
+    folder.mkdir(parents=True)
+    write_record(folder, make.teacher())
+    for pair, lr in (("a", 0.05), ("b", 0.01), ("c", 0.05)):
+        recipe = make.recipe.model_copy(update={"lr": lr})
+        for record in make.students(pair, {"kd": [83.0]}, recipe=recipe):
+            write_record(folder, record)
+    told = next(t for t in page(tmp_path).splitlines() if t.startswith("mine. "))
+    first, second = told.removeprefix("mine. ").split("; ")
+    assert first.startswith("digits / a, digits / c: 4 epochs, batch 64, sgd lr 0.05 ")
+    assert second.startswith("digits / b: 4 epochs, batch 64, sgd lr 0.01 ")
+
+
 def test_only_a_teacher_yet(make, tmp_path):
     folder = tmp_path / "reference" / "h200" / "cifar100"
     folder.mkdir(parents=True)
