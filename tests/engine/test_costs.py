@@ -22,8 +22,7 @@ from kdbench.plugins import Host
 # modules beside the tests are found by name, as in tests/bench
 sys.path.insert(0, str(Path(__file__).parent))
 
-import costing
-from costing import Bench, Plain, Ticks
+from costing import Bench, Plain, stopped_clock
 
 SLEEP_S = 0.005
 
@@ -81,11 +80,7 @@ def split(cost) -> float:
 @pytest.fixture
 def ticks(monkeypatch):
     """Time passes only where a test lets it."""
-    made = Ticks()
-    for place in ("clock", "account", "lockstep"):
-        monkeypatch.setattr(f"kdbench.engine.{place}.perf_counter", made)
-    monkeypatch.setattr("kdbench.engine.saver.monotonic", made)
-    monkeypatch.setattr(costing, "perf_counter", made)
+    made = stopped_clock(monkeypatch)
     monkeypatch.setattr(sys.modules[__name__], "sleep", lambda _: made.let("slept", 1))
     return made
 
