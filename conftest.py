@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+
+
+def pytest_collection_finish() -> None:
+    """A training ends with a collection: not of all that was imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
 
 import pytest
 import torch
 
+from kdbench.cache import cache_dir
 from kdbench.cli import main
 from kdbench.plugins import Host
 
@@ -41,14 +43,43 @@ def kdbench(monkeypatch, capsys, tmp_path, host):
     return run
 
 
+@pytest.fixture(scope="session")
+def copied(run_digits, tmp_path_factory):
+    """Digits runs of some kind, trained once: copied to a folder, and to the cache.
+
+    The function returns the record of their teacher.
+    """
+    kinds = {}
+
+    def train(changes):
+        folder = tmp_path_factory.mktemp("trained")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KDBENCH_CACHE", str(folder / "cache"))
+            failed, records = run_digits(
+                folder / "out", pairs=["digits-mlp"], **changes
+            )
+        assert failed == 0
+        return folder, records["mlp_bn_256_128/teacher/0"]
+
+    def copy(out, **changes):
+        kind = repr(changes)
+        if kind not in kinds:
+            kinds[kind] = train(changes)
+        folder, record = kinds[kind]
+        shutil.copytree(folder / "out", out)
+        shutil.copytree(folder / "cache", cache_dir(), dirs_exist_ok=True)
+        return record
+
+    return copy
+
+
 @pytest.fixture
-def teacher(run_digits, tmp_path, capsys):
+def teacher(copied, tmp_path, capsys):
     """A digits run in results/digits; the record of its teacher."""
-    out = tmp_path / "results"
-    changes = {"pairs": ["digits-mlp"], "strategies": ["scratch"]}
-    _, records = run_digits(out, **changes, validation=0.1)  # as the suite has it
+    out = tmp_path / "results"  # validation as the suite has it
+    record = copied(out, strategies=["scratch"], validation=0.1)
     capsys.readouterr()
-    return records["mlp_bn_256_128/teacher/0"]
+    return record
 
 
 @pytest.fixture

@@ -27,11 +27,10 @@ TEACHER = "mlp_bn_256_128/teacher/0"
 
 
 @pytest.fixture
-def trained(run_digits, tmp_path):
+def trained(copied, tmp_path):
     """A results folder with a teacher, and its record; the cache has it, too."""
-    failed, records = run_digits(tmp_path / "first", **QUICK)
-    assert failed == 0
-    return tmp_path / "first" / "digits", records[TEACHER]
+    record = copied(tmp_path / "first", strategies=QUICK["strategies"])
+    return tmp_path / "first" / "digits", record
 
 
 @pytest.fixture
