@@ -7,7 +7,6 @@ them (`watched`).
 from __future__ import annotations
 
 import atexit
-import gc
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from kdbench.atomic import write_whole
 from kdbench.config import Suite
 from kdbench.conformance.checks import DoesNotApply
 from kdbench.conformance.toys import HOMES, ITEMS, TWO_CLASSES, Toy
-from kdbench.conformance.watched import Watch, WatchingWork
+from kdbench.conformance.watched import Watch, WatchingWork, passed_over
 from kdbench.engine import Stopped
 from kdbench.execute import make_jobs, usable
 from kdbench.perform import perform
@@ -211,6 +210,7 @@ class Subject:
         home = self.home
         return Toy(TWO_CLASSES.get(home.dataset, home.dataset), home.pair)
 
+    @passed_over()  # by looks at what lives, too
     def _trained(
         self,
         toy: Toy,
@@ -222,7 +222,6 @@ class Subject:
     ) -> Trial:
         folder = Path(tempfile.mkdtemp(dir=_workplace()))
         threads = torch.get_num_threads()
-        gc.freeze()  # collections, and looks at what lives, see only what is new
         try:
             self._teach(toy, folder, recipe)
             plan = self.plan(toy, company, folder, last, **recipe)
@@ -245,7 +244,6 @@ class Subject:
             ]
             return Trial(record)
         finally:
-            gc.unfreeze()
             torch.set_num_threads(threads)
             shutil.rmtree(folder, ignore_errors=True)
 

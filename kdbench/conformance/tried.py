@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from kdbench.api import Compression, Dataset, Model, UserError, hookimpl
 from kdbench.config import PairDefinition, Suite
 from kdbench.conformance.checks import Broken
 from kdbench.conformance.trainings import RECIPE
+from kdbench.conformance.watched import passed_over
 from kdbench.execute import make_jobs
 from kdbench.perform import perform
 from kdbench.plan import make_plan
@@ -72,12 +72,10 @@ def everyone() -> Host:
 def workplace() -> Iterator[Path]:
     """A folder to train in; settings that training changes are put back."""
     before = settings()
-    gc.freeze()  # a job ends with a collection: half the time, of what was before
     try:
-        with tempfile.TemporaryDirectory() as name:
+        with passed_over(), tempfile.TemporaryDirectory() as name:
             yield Path(name)
     finally:
-        gc.unfreeze()
         put_back(before)
 
 

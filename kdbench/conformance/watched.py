@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -235,6 +236,21 @@ class WatchedSolo(Solo):
     def _end_epoch(self) -> None:
         super()._end_epoch()
         self.watch.live_bytes.append(live_bytes())
+
+
+@contextmanager
+def passed_over() -> Iterator[None]:
+    """Collections, with which each job ends, do not walk through what was before.
+
+    Half the time of a job. What the process itself had frozen stays so.
+    """
+    frozen = gc.get_freeze_count()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
 
 
 def live_bytes() -> int:
