@@ -29,9 +29,9 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 # Tests that share nothing, of which every core can take the next; the longest first.
-APART := tests/test_unstoppable.py tests/test_cifar_pairs.py tests/test_museum.py tests/conformance tests/stats \
-	tests/scaffold tests/exporting tests/test_hook_docs.py tests/test_tutorial.py \
-	tests/test_frozen.py tests/data plugins/kdbench-sklearn/tests \
+APART := tests/test_unstoppable.py tests/test_cifar_pairs.py tests/test_museum.py \
+	tests/conformance tests/stats tests/scaffold tests/exporting tests/test_hook_docs.py \
+	tests/test_tutorial.py tests/test_frozen.py tests/data plugins/kdbench-sklearn/tests \
 	tests/test_reproduce_cli.py tests/engine/test_tasks.py tests/test_compressing.py \
 	tests/engine/test_guards.py tests/test_every_strategy.py tests/test_strategies.py
 
