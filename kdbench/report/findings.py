@@ -73,6 +73,8 @@ def _lead(found: Averages, sections: Sequence[Section]) -> str:
         )
     seeds = {v.over_kd.n for v in others.values() if v.over_kd}
     where += f" and {_range(seeds, 'seed')}"
+    if len(over) > 1 and seeds != {len(section.seeds) for section in over}:
+        where += " in common"
     tested = {k: v for k, v in others.items() if v.p_kd is not None}
     average = " on average" if len(over) > 1 else ""
     if not tested:

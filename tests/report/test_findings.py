@@ -199,7 +199,7 @@ def test_kd_in_some_settings(told):
 def test_different_seeds(told):
     """Two seeds in common, then none."""
     moved = {k: dict(enumerate(v, start=1)) for k, v in ONE.items()}
-    assert told(ONE, moved)[0].startswith("On 2 settings and 2 seeds")
+    assert told(ONE, moved)[0].startswith("On 2 settings and 2 seeds in common, ")
     apart = {k: dict(enumerate(v, start=5)) for k, v in ONE.items()}
     found = told(ONE, apart)
     assert "no other strategy shares a finished seed with plain kd in all" in found[0]
