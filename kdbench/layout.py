@@ -216,22 +216,22 @@ class Layout:
     ) -> Tapped | UserError:
         key = (dataset.name, spec.name, taps)
         if key not in self.probes:
+            if taps:
+                self._probe(dataset, spec, ())  # the model's own mistakes are raised
             self.probes[key] = _probed(dataset, spec, taps)
         return self.probes[key]
 
 
 def _probed(dataset: Dataset, spec: Model, taps: tuple[str, ...]) -> Tapped | UserError:
     try:
-        probe(spec, (), dataset)
+        return probe(spec, taps, dataset)
     except (Exception, SystemExit) as error:
+        if taps and isinstance(error, UserError):
+            return error
         raise UserError(
             f"model {spec.name!r} cannot take {dataset.name!r}, inputs "
             f"{dataset.input_shape}: {error}"
         ) from error
-    try:
-        return probe(spec, taps, dataset)
-    except UserError as error:
-        return error
 
 
 def lacks(step: Compression) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from kdbench.api import UserError
+from kdbench.models.taps import probe
 from kdbench.plan import make_plan
 from kdbench.plugins import Host
 
@@ -72,6 +75,19 @@ def test_what_cannot_run_is_skipped_with_a_sentence(plan_of):
     [(run, reason)] = plan.skipped
     assert run.label == "at"
     assert "is no map (C, H, W)" in reason
+
+
+def test_a_model_is_probed_once_for_the_same_taps(plan_of, monkeypatch):
+    probed = Counter()
+
+    def counted(spec, taps, dataset):
+        probed[spec.name, taps] += 1
+        return probe(spec, taps, dataset)
+
+    monkeypatch.setattr("kdbench.layout.probe", counted)
+    plan_of(strategies=["kd", "fitnet", "at", "at[at_weight=2]"])
+    assert {name for name, taps in probed if not taps} > {"convnet_32", "convnet_6"}
+    assert set(probed.values()) == {1}
 
 
 def test_a_stage_that_is_not_there_is_a_reason(plan_of):

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -244,13 +245,19 @@ def passed_over() -> Iterator[None]:
 
     Half the time of a job. What the process itself had frozen stays so.
     """
-    frozen = gc.get_freeze_count()
+    frozen = _has_frozen()
     gc.freeze()
     try:
         yield
     finally:
         if not frozen:
             gc.unfreeze()
+
+
+@cache
+def _has_frozen() -> bool:
+    """Whether the process had frozen anything before we did: to count takes long."""
+    return gc.get_freeze_count() > 0
 
 
 def live_bytes() -> int:
