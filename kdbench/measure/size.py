@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from kdbench.api import Dataset, Measure, Model
 from kdbench.engine.live_bytes import LiveBytes
 from kdbench.forms import quantised
+from kdbench.models.shapes import ShapesOnly
 
 TINY_MACS = 20e6
 """Groups whose largest model is below this run on one thread, several at a time: more
@@ -139,7 +140,9 @@ def macs_of(spec: Model, dataset: Dataset) -> float:
     Nothing is computed; raises whatever a model does that cannot take the items.
     """
     with torch.device("meta"):
-        return macs(dataset.build(spec).eval(), dataset.example(1)) or 0.0
+        model, one = dataset.build(spec).eval(), dataset.example(1)
+        with ShapesOnly():
+            return macs(model, one) or 0.0
 
 
 def size_of(spec: Model, dataset: Dataset) -> tuple[int | None, float | None]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.api import Dataset, Model, Outputs, Tapped, UserError, unknown
+from kdbench.models.shapes import ShapesOnly
 
 
 def resolve(spec: Model, module: nn.Module, wanted: Sequence[str]) -> dict[str, str]:
@@ -107,7 +108,8 @@ def probe(spec: Model, wanted: Sequence[str], dataset: Dataset) -> Tapped:
     with torch.device("meta"), torch.no_grad():
         module = dataset.build(spec)
         tapped = TappedModel(spec, module, wanted)
-        answer = tapped(dataset.example(2))
+        with ShapesOnly():
+            answer = tapped(dataset.example(2))
     shapes = {name: tuple(value.shape[1:]) for name, value in answer.features.items()}
     shapes["logits"] = tuple(answer.logits.shape[1:])
     return Tapped(
