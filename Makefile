@@ -28,7 +28,8 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
-# Tests that share nothing, of which every core can take the next; the longest first.
+# Of these every core can take the next, the longest first: they share nothing but what
+# the tests of an `xdist_group` do.
 APART := tests/test_unstoppable.py tests/test_cifar_pairs.py tests/test_museum.py \
 	tests/conformance tests/stats tests/scaffold tests/exporting tests/test_hook_docs.py \
 	tests/test_tutorial.py tests/test_frozen.py tests/data plugins/kdbench-sklearn/tests \
@@ -37,7 +38,7 @@ APART := tests/test_unstoppable.py tests/test_cifar_pairs.py tests/test_museum.p
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow $(addprefix --ignore ,$(APART))
-	$(BIN)/python -m pytest -m slow -n auto --dist load $(APART)
+	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup $(APART)
 
 # All rows, or those that ROWS names: make bench ROWS="whole_table or without_nst".
 # pytest's own options of pyproject.toml would skip what this is for.

@@ -23,6 +23,8 @@ from kdbench.plan import make_plan
 from kdbench.session import Session
 from kdbench.testing import Given, no_global_randomness
 
+pytestmark = pytest.mark.xdist_group("every")  # what is trained is so in one process
+
 ALL = read_suite(Path(suites.__file__).parent / "digits-all.toml")
 ELSEWHERE = {"teacher_features", "patient_kd", "tinybert_attention"}
 """Strategies whose students are not those of digits."""

@@ -11,6 +11,8 @@ from kdbench.catalogue import field_comments
 from kdbench.config import changed, read_suite
 from kdbench.session import Session
 
+pytestmark = pytest.mark.xdist_group("trained")  # once, in one process
+
 GENTLE = {
     "ab": "ab[ab_epochs=2]",
     "at": "at[at_weight=10]",
