@@ -78,7 +78,7 @@ def macs(model: nn.Module, one: Tensor) -> float | None:
             model(one)  # it may only know them by its inputs
         return float(model.mac_count)  # type: ignore[arg-type]
     counting = FlopCounterMode(display=False, custom_mapping=UNSEEN)
-    with torch.no_grad(), _attention_in_parts(), counting as counter:
+    with torch.no_grad(), _attention_in_parts(), ShapesOnly(), counting as counter:
         model(one)
     return float(counter.get_total_flops() / 2)
 
@@ -140,9 +140,7 @@ def macs_of(spec: Model, dataset: Dataset) -> float:
     Nothing is computed; raises whatever a model does that cannot take the items.
     """
     with torch.device("meta"):
-        model, one = dataset.build(spec).eval(), dataset.example(1)
-        with ShapesOnly():
-            return macs(model, one) or 0.0
+        return macs(dataset.build(spec).eval(), dataset.example(1)) or 0.0
 
 
 def size_of(spec: Model, dataset: Dataset) -> tuple[int | None, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kdbench.api import Strategy
-from kdbench.conformance import conduct, training
+from kdbench.conformance import conduct, training, watched
 from kdbench.conformance.checks import carried_out, checks_of
 from kdbench.conformance.targets import find, of_class
 from kdbench.settings import put_back, settings
@@ -242,3 +243,13 @@ def test_a_training_that_fails_otherwise_is_named_once():
     found = findings(of_class(Raises).subject)
     assert failing(found) == ["trains"]
     assert {found[name].status for name in OWN} == {"does not apply"}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_the_process_had_frozen_stays_so(monkeypatch, before):
+    """Else all of it is walked through by each collection from then on."""
+    monkeypatch.setattr(watched, "_has_frozen", lambda: before)
+    with watched.passed_over():
+        assert gc.get_freeze_count()
+    assert bool(gc.get_freeze_count()) == before
+    gc.freeze()  # as the session had it

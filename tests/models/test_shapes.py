@@ -34,6 +34,15 @@ def test_shapes_are_those_of_a_real_pass(values, training):
     assert not found.requires_grad
 
 
+def test_batch_norm_is_computed_of_numbers_only(monkeypatch):
+    norm, inputs = nn.BatchNorm2d(4), torch.randn(2, 4, 8, 6)
+    wanted = norm(inputs)
+    with torch.no_grad(), ShapesOnly():
+        torch.testing.assert_close(norm(inputs), wanted)
+        monkeypatch.setattr(torch, "batch_norm", None)
+        assert norm.to("meta")(inputs.to("meta")).shape == inputs.shape
+
+
 @pytest.mark.parametrize("values", VALUES[:2], ids=str)
 def test_a_batch_norm_for_other_channels_is_noticed(values):
     with META, torch.no_grad(), ShapesOnly(), pytest.raises(RuntimeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 import torch
@@ -49,9 +50,9 @@ def copied(run_digits, tmp_path_factory):
 
     The function returns the record of their teacher.
     """
-    kinds = {}
 
-    def train(changes):
+    @cache
+    def train(**changes):
         folder = tmp_path_factory.mktemp("trained")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KDBENCH_CACHE", str(folder / "cache"))
@@ -62,10 +63,7 @@ def copied(run_digits, tmp_path_factory):
         return folder, records["mlp_bn_256_128/teacher/0"]
 
     def copy(out, **changes):
-        kind = repr(changes)
-        if kind not in kinds:
-            kinds[kind] = train(changes)
-        folder, record = kinds[kind]
+        folder, record = train(**changes)
         shutil.copytree(folder / "out", out)
         shutil.copytree(folder / "cache", cache_dir(), dirs_exist_ok=True)
         return record
@@ -77,7 +75,7 @@ def copied(run_digits, tmp_path_factory):
 def teacher(copied, tmp_path, capsys):
     """A digits run in results/digits; the record of its teacher."""
     out = tmp_path / "results"  # validation as the suite has it
-    record = copied(out, strategies=["scratch"], validation=0.1)
+    record = copied(out, strategies=("scratch",), validation=0.1)
     capsys.readouterr()
     return record
 

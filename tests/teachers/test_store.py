@@ -22,7 +22,7 @@ from kdbench.store import write_record
 from kdbench.teachers.store import Shared, adopt, data_hash, deposit, kept, store_folder
 from kdbench.weights import Trained, drift, read, state_hash, write
 
-QUICK = {"pairs": ["digits-mlp"], "strategies": ["scratch", "kd"]}
+QUICK = {"pairs": ["digits-mlp"], "strategies": ("scratch", "kd")}
 TEACHER = "mlp_bn_256_128/teacher/0"
 
 
